@@ -1,0 +1,1 @@
+//! The chain as a trait, the deterministic development chain, its server and its client.

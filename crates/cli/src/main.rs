@@ -1,0 +1,2 @@
+//! The `templar` binary.
+fn main() {}

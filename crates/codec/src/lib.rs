@@ -1,0 +1,1 @@
+//! Pseudo-gradients as bytes: chunks, top-k, quantiser, index coding, error feedback, aggregation and sealed containers.

@@ -1,0 +1,1 @@
+//! From evaluations to weights: ratings, averages and scores, each with its reason.

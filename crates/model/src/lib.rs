@@ -1,0 +1,1 @@
+//! Llama, loss, optimisers and learning-rate schedules as array programs.

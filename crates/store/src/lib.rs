@@ -1,0 +1,1 @@
+//! Objects in buckets: S3, R2, disk and memory, with deadlines, retries and metering.

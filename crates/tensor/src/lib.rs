@@ -1,0 +1,1 @@
+//! Array programs: a small static-shape IR, reverse-mode autodiff and the CPU executor.

@@ -1,0 +1,1 @@
+//! Keys, addresses, signatures and key files.
