@@ -1,0 +1,108 @@
+//! What runs programs: the [`Executor`] and [`Executable`] traits, and the [`Array`] that passes between them.
+//!
+//! An array is a cheap handle: cloning shares the elements. Passing the only handle of an input that the program donates
+//! lets the executor reuse its memory; passing a shared one costs a copy. So parameters and moments are moved into
+//! a training step and come back as its outputs, while an evaluation passes clones and keeps θ.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ir::TensorType;
+use crate::program::Program;
+use crate::tensor::Tensor;
+
+/// Memory of a device, as its executor sees it (behind [`Array::Device`]).
+pub trait DeviceBuffer: Any + Send + Sync + fmt::Debug {
+    /// Shape and element type.
+    fn tensor_type(&self) -> TensorType;
+    /// Name of the device, for messages.
+    fn device(&self) -> String;
+    /// For the owning executor to find its own type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A shared handle to a tensor on the host or a buffer on a device.
+#[derive(Clone, Debug)]
+pub enum Array {
+    /// Elements in host memory.
+    Host(Arc<Tensor>),
+    /// Elements in a device's memory.
+    Device(Arc<dyn DeviceBuffer>),
+}
+
+impl Array {
+    /// Shape and element type.
+    pub fn tensor_type(&self) -> TensorType {
+        match self {
+            Array::Host(t) => t.tensor_type(),
+            Array::Device(b) => b.tensor_type(),
+        }
+    }
+
+    /// The host tensor behind the handle; an error for a device buffer (download it with its executor).
+    pub fn host(&self) -> Result<&Tensor> {
+        match self {
+            Array::Host(t) => Ok(t),
+            Array::Device(b) => Err(Error::ForeignArray { device: b.device(), executor: "host".to_owned() }),
+        }
+    }
+
+    /// The host tensor by value: no copy when this is the only handle; an error for a device buffer.
+    pub fn into_host(self) -> Result<Tensor> {
+        match self {
+            Array::Host(t) => Ok(Arc::unwrap_or_clone(t)),
+            Array::Device(b) => Err(Error::ForeignArray { device: b.device(), executor: "host".to_owned() }),
+        }
+    }
+}
+
+impl From<Tensor> for Array {
+    fn from(tensor: Tensor) -> Self {
+        Array::Host(Arc::new(tensor))
+    }
+}
+
+/// Compiles programs for one kind of hardware, and moves tensors there and back.
+pub trait Executor: Send + Sync {
+    /// Name for messages and journals, e.g. `cpu`.
+    fn name(&self) -> &str;
+
+    /// Plans `program` for repeated runs.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] or [`Error::Device`].
+    fn compile(&self, program: &Program) -> Result<Box<dyn Executable>>;
+
+    /// Moves a host tensor to where programs run (no copy on the CPU).
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn upload(&self, tensor: Tensor) -> Result<Array>;
+
+    /// Moves an array back to the host (no copy on the CPU when this is the only handle).
+    ///
+    /// # Errors
+    /// [`Error::ForeignArray`] or [`Error::Device`].
+    fn download(&self, array: Array) -> Result<Tensor>;
+}
+
+/// A compiled program with its working memory.
+pub trait Executable: Send {
+    /// Runs once: inputs in the order of [`Program::inputs`], outputs in that of [`Program::outputs`].
+    /// A donated input whose only handle is passed is overwritten; others are left as they were.
+    ///
+    /// # Errors
+    /// An input of another count, type or place than declared; an index outside its table. After an error the
+    /// executable is usable again, but donated inputs are gone.
+    fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>>;
+
+    /// Runs once with host tensors (moved in and out). For executors whose arrays live on the host.
+    ///
+    /// # Errors
+    /// As [`Executable::run`]; [`Error::ForeignArray`] when outputs live on a device.
+    fn run_host(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        self.run(inputs.into_iter().map(Array::from).collect())?.into_iter().map(Array::into_host).collect()
+    }
+}
