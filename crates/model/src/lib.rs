@@ -1,1 +1,38 @@
 //! Llama, loss, optimisers and learning-rate schedules as array programs.
+//!
+//! # Tour
+//!
+//! A [`LlamaConfig`] names a model's sizes and gives the list of its parameters. [`initialise`] draws a first θ.
+//! [`LlamaTrainer`] compiles the model's programs for an executor and implements [`Trainer`], the contract that a node
+//! drives: load θ, inner steps over [`Batch`]es, per-sequence losses, try and undo a peer's sparse update, read θ'.
+//! A [`Schedule`] is the learning rate as a pure function of ticks. [`checkpoint`] moves θ, moments and residuals to
+//! and from safetensors files. [`generate`] continues a prompt.
+//!
+//! What always holds: the order of [`LlamaConfig::params`] is the order of θ everywhere; hyper-parameters that change
+//! from step to step are inputs of the programs, so nothing is compiled twice.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod batch;
+pub mod checkpoint;
+mod config;
+mod error;
+pub mod generate;
+mod init;
+mod llama;
+mod llama_trainer;
+mod optim;
+mod programs;
+mod safetensors_format;
+pub mod schedule;
+mod trainer;
+
+pub use batch::{Batch, Targets};
+pub use config::{CustomSize, LlamaConfig, Rotary};
+pub use error::{ModelError, Result};
+pub use init::initialise;
+pub use llama_trainer::LlamaTrainer;
+pub use optim::Optimizer;
+pub use schedule::Schedule;
+pub use templar_codec::SparseUpdate;
+pub use trainer::{InnerHyper, Moments, SequenceLoss, StepStats, Trainer};

@@ -1,0 +1,143 @@
+//! The contract between a node and whatever learns: load θ, take inner steps, measure losses, try a peer's update and
+//! take it back, read θ'.
+//!
+//! What always holds: θ's bits change only through [`Trainer::load`], [`Trainer::inner_step`] and
+//! [`Trainer::apply_sparse`]; after [`Trainer::undo_sparse`] every bit is as before the matching `apply_sparse`. An
+//! error of a batch, a shape or the order of calls leaves the trainer as it was.
+
+use crate::{Batch, ModelError, Result, SparseUpdate};
+use serde::{Deserialize, Serialize};
+
+use templar_protocol::ParamSpec;
+
+/// The numbers of one inner step; they are inputs of the compiled program, so changing them costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InnerHyper {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first and of the second moment.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+    /// The gradient's L2 norm over all parameters is scaled down to this.
+    pub clip_norm: f64,
+}
+
+impl Default for InnerHyper {
+    /// The shipped AdamW values (§6.5) with the reference's base learning rate.
+    fn default() -> Self {
+        Self { lr: 1.17e-4, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, clip_norm: 1.0 }
+    }
+}
+
+impl InnerHyper {
+    /// Checks that a step with these numbers is defined.
+    ///
+    /// # Errors
+    /// [`ModelError::Schedule`] names the first number that is not usable.
+    pub fn validate(&self) -> Result<()> {
+        let (beta1, beta2) = self.betas;
+        let checks = [
+            ("the learning rate", self.lr, self.lr >= 0.0),
+            ("the first beta", beta1, (0.0..1.0).contains(&beta1)),
+            ("the second beta", beta2, (0.0..1.0).contains(&beta2)),
+            ("epsilon", self.eps, self.eps > 0.0),
+            ("the weight decay", self.weight_decay, self.weight_decay >= 0.0),
+            ("the clipping norm", self.clip_norm, self.clip_norm > 0.0),
+        ];
+        match checks.into_iter().find(|(_, value, holds)| !(value.is_finite() && *holds)) {
+            Some((name, value, _)) => Err(ModelError::Schedule { reason: format!("{name} is {value}") }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What one inner step saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepStats {
+    /// Mean over the counted micro batches of their mean loss, nats per counted target.
+    pub loss: f64,
+    /// L2 norm of the gradient over all parameters, before clipping.
+    pub grad_norm: f64,
+    /// Tokens read, counted or not.
+    pub tokens: u64,
+    /// Targets that counted; 0 means that no step was taken.
+    pub targets: u64,
+}
+
+/// The loss of one sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SequenceLoss {
+    /// Sum over the counted targets, nats.
+    pub sum: f64,
+    /// Counted targets.
+    pub tokens: u64,
+}
+
+/// State of the inner optimiser; it persists across windows (§6.5).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// Optimiser steps taken so far.
+    pub step: u64,
+    /// First moments, in the order and lengths of the parameters.
+    pub m: Vec<Vec<f32>>,
+    /// Second moments.
+    pub v: Vec<Vec<f32>>,
+}
+
+/// Something that learns, on any hardware.
+pub trait Trainer: Send {
+    /// Names and shapes of the parameters, in θ's order.
+    fn specs(&self) -> &[ParamSpec];
+
+    /// Takes over `theta`; an update that was being tried is forgotten. Moments stay.
+    ///
+    /// # Errors
+    /// A count or length that is not the model's.
+    fn load(&mut self, theta: &[Vec<f32>]) -> Result<()>;
+
+    /// One optimiser step over the mean gradient of the micro batches. A micro batch without a counted target is
+    /// skipped (§6.2); if none has one, nothing changes and [`StepStats::targets`] is 0.
+    ///
+    /// # Errors
+    /// A batch that does not fit the model, a hyper-parameter that is not usable, or an update being tried.
+    fn inner_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<StepStats>;
+
+    /// The loss of each sequence, computed forward in f32.
+    ///
+    /// # Errors
+    /// A batch that does not fit the model.
+    fn losses(&mut self, batch: &Batch) -> Result<Vec<SequenceLoss>>;
+
+    /// Subtracts a peer's update from θ and remembers the values it overwrites. One update can be tried at a time.
+    ///
+    /// # Errors
+    /// An update that does not fit the model (θ is then as before), or one that is already being tried.
+    fn apply_sparse(&mut self, update: &SparseUpdate) -> Result<()>;
+
+    /// Puts back, bit for bit, what the update being tried overwrote.
+    ///
+    /// # Errors
+    /// No update is being tried.
+    fn undo_sparse(&mut self) -> Result<()>;
+
+    /// Copies parameter `index` of the current θ into `into`, replacing its content.
+    ///
+    /// # Errors
+    /// An index beyond the parameters.
+    fn read(&mut self, index: usize, into: &mut Vec<f32>) -> Result<()>;
+
+    /// A copy of the optimiser's state.
+    ///
+    /// # Errors
+    /// A device that cannot be read.
+    fn moments(&mut self) -> Result<Moments>;
+
+    /// Replaces the optimiser's state.
+    ///
+    /// # Errors
+    /// A count or length that is not the model's.
+    fn load_moments(&mut self, moments: Moments) -> Result<()>;
+}
