@@ -1,0 +1,369 @@
+//! The journal: what a node decided and why, one JSON object a line.
+//!
+//! It is evidence, not state: nothing is read back by the node. Append-only, bounded by rotation (the present file and one before it),
+//! every line complete. A line that cannot be written is counted and reported with the next one; it never stops the node.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
+
+/// Version of the entries.
+pub const JOURNAL_VERSION: u32 = 1;
+/// The file's name in a node's directory.
+pub const JOURNAL_FILE: &str = "journal.jsonl";
+const BYTES_MAX: u64 = 64 << 20;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// [`JOURNAL_VERSION`].
+    pub v: u32,
+    /// The node's clock, Unix ms.
+    pub t_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Entry {
+    /// The process is up.
+    Started {
+        /// `miner` or `validator`.
+        role: String,
+        /// The binary's version.
+        version: String,
+        /// Its hotkey.
+        hotkey: String,
+        /// Its uid.
+        uid: Uid,
+        /// Worker threads.
+        threads: usize,
+    },
+    /// The node has the run, the data and a checkpoint.
+    Joined {
+        /// Digest of the run descriptor.
+        run: Digest,
+        /// The window it starts with.
+        window: Window,
+        /// Outer steps in its θ.
+        global_step: GlobalStep,
+        /// Digest of its θ.
+        state_digest: Digest,
+    },
+    /// A miner's private state was made durable or loaded.
+    State {
+        /// `saved` or `loaded`.
+        what: String,
+        /// The window whose training it holds.
+        window: Window,
+        /// Digest of the residual.
+        residual: Digest,
+        /// Digest of the optimiser's moments and step.
+        moments: Digest,
+        /// Outer steps before the window: the learning rate's position.
+        global_step: GlobalStep,
+    },
+    /// A window is over.
+    Window(Box<WindowEntry>),
+    /// A validator decided about a peer's object.
+    Refused {
+        /// The window.
+        window: Window,
+        /// The peer.
+        uid: Uid,
+        /// A stable kind.
+        kind: String,
+        /// A sentence.
+        reason: String,
+    },
+    /// A manifest was published.
+    Published {
+        /// The window decided.
+        window: Window,
+        /// This node's slot.
+        slot: u32,
+        /// Who was accepted.
+        accepted: Vec<Uid>,
+        /// Digest of the manifest.
+        manifest: Digest,
+    },
+    /// A miner was measured.
+    Evaluated {
+        /// The window.
+        window: Window,
+        /// What was measured.
+        #[serde(flatten)]
+        evaluation: PeerEvaluation,
+    },
+    /// Weights were put on the chain.
+    Weights {
+        /// The window.
+        window: Window,
+        /// The block that holds them.
+        block: BlockNumber,
+        /// Share of each uid; they sum to 1.
+        weights: BTreeMap<Uid, f64>,
+    },
+    /// A checkpoint was published.
+    Checkpoint {
+        /// The window that is trained from it.
+        next_window: Window,
+        /// Outer steps in it.
+        global_step: GlobalStep,
+        /// Digest of its θ.
+        state_digest: Digest,
+        /// Its size.
+        file_bytes: u64,
+    },
+    /// θ is loaded again from a checkpoint.
+    Resync {
+        /// Why.
+        why: String,
+    },
+    /// Something that an operator should know.
+    Warning {
+        /// What failed, why and what the node does about it.
+        text: String,
+    },
+    /// The process ends.
+    Stopped {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A miner as a validator measured it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerEvaluation {
+    /// The miner.
+    pub uid: Uid,
+    /// Mean loss on its own data before and after its update, nats per token.
+    pub own_loss: [f64; 2],
+    /// Mean loss on random data before and after its update, nats per token.
+    pub random_loss: [f64; 2],
+    /// Relative loss that the update removes on random data.
+    pub gradient_score: f64,
+    /// Standard error of the gradient score over the sequences.
+    pub standard_error: f64,
+    /// Binary moving average of "own data gains more than random data".
+    pub binary_average: f64,
+    /// Ordinal of the rating.
+    pub ordinal: f64,
+    /// The weight that it would get now.
+    pub weight: f64,
+}
+
+/// A window as a node lived it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WindowEntry {
+    /// The window.
+    pub window: Window,
+    /// Outer steps applied after it.
+    pub global_step: GlobalStep,
+    /// Whether θ took a step in it.
+    pub stepped: bool,
+    /// Digest of θ after it.
+    pub state_digest: Digest,
+    /// Digest of the manifest that decided it; none when it was void.
+    pub manifest: Option<Digest>,
+    /// Who was aggregated.
+    pub gathered: Vec<Uid>,
+    /// Why others were not, by uid.
+    pub refused: BTreeMap<Uid, String>,
+    /// Objects that came from a validator's copy, because the peer's bucket did not give them.
+    pub from_copies: Vec<Uid>,
+    /// Share of the committed objects that were aggregated.
+    pub gather_success: f64,
+    /// Bytes of the objects aggregated.
+    pub object_bytes: u64,
+    /// Training, for miners that trained.
+    pub training: Option<TrainingEntry>,
+    /// Mean loss on the held-out text after the outer step, for validators; nats per token.
+    pub held_out_loss: Option<f64>,
+    /// Time of each phase, ms.
+    pub phases_ms: BTreeMap<String, u64>,
+    /// Resident memory of the process, bytes.
+    pub host_bytes: u64,
+    /// Bytes received from and sent to buckets since the start.
+    pub store_bytes: [u64; 2],
+}
+
+/// A miner's training in a window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingEntry {
+    /// Inner steps taken.
+    pub steps: u32,
+    /// Loss of the first inner step, nats per token.
+    pub entry_loss: f64,
+    /// Loss of the last inner step, nats per token.
+    pub last_loss: f64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Tokens per second of training.
+    pub tokens_s: f64,
+    /// Mean norm of the inner gradients before clipping.
+    pub gradient_norm: f64,
+    /// L2 norm of the residual that stays after compression.
+    pub residual_norm: f64,
+    /// Size of the sealed object.
+    pub object_bytes: u64,
+    /// Time between the object's upload and the end of the upload window, ms; negative: late. None: not uploaded.
+    pub upload_margin_ms: Option<i64>,
+    /// Learning rate of the last inner step.
+    pub learning_rate: f64,
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    lost: u64,
+}
+
+impl Journal {
+    /// Opens or creates the journal in `dir`. A torn last line, left by a kill, is ended so that the next line is whole.
+    ///
+    /// # Errors
+    /// The directory cannot be made or the file not be opened.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let path = dir.join(JOURNAL_FILE);
+        let torn = ends_torn(&path)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        if torn {
+            file.write_all(b"\n")?;
+        }
+        let bytes = file.metadata()?.len();
+        Ok(Self { path, file, bytes, lost: 0 })
+    }
+
+    /// Appends `entry` with the instant `t_ms`.
+    pub fn write(&mut self, t_ms: u64, entry: Entry) {
+        if self.lost > 0 {
+            let text = format!("{} journal lines could not be written; is the disk full?", self.lost);
+            if self.append(&Line { v: JOURNAL_VERSION, t_ms, entry: Entry::Warning { text } }).is_ok() {
+                self.lost = 0;
+            }
+        }
+        if self.append(&Line { v: JOURNAL_VERSION, t_ms, entry }).is_err() {
+            self.lost += 1;
+        }
+    }
+
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        if self.bytes.saturating_add(text.len() as u64) > BYTES_MAX {
+            fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
+            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            self.bytes = 0;
+        }
+        self.file.write_all(&text)?;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+fn ends_torn(path: &Path) -> io::Result<bool> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last[0] != b'\n')
+}
+
+/// Reads the lines that were added to a journal since the last call: for the localnet, the monitor and tests.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    offset: u64,
+}
+
+impl Tail {
+    /// Reads from the beginning of the journal in `dir`.
+    pub fn from_start(dir: &Path) -> Self {
+        Self { path: dir.join(JOURNAL_FILE), offset: 0 }
+    }
+
+    /// Reads only what is written from now on.
+    pub fn from_end(dir: &Path) -> Self {
+        let path = dir.join(JOURNAL_FILE);
+        let offset = fs::metadata(&path).map_or(0, |meta| meta.len());
+        Self { path, offset }
+    }
+
+    /// The complete new lines. A line that is no entry of this version is left out. Reads at most 4 MiB a call.
+    ///
+    /// # Errors
+    /// The file exists and cannot be read.
+    pub fn read(&mut self) -> io::Result<Vec<Line>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(error),
+        };
+        if file.metadata()?.len() < self.offset {
+            self.offset = 0;
+        }
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        file.take(4 << 20).read_to_end(&mut bytes)?;
+        let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.offset += complete as u64;
+        Ok(bytes[..complete].split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warning(text: &str) -> Entry {
+        Entry::Warning { text: text.into() }
+    }
+
+    #[test]
+    fn lines_survive_a_torn_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(1, warning("one"));
+        fs::OpenOptions::new().append(true).open(dir.path().join(JOURNAL_FILE)).unwrap().write_all(b"{\"v\":1,\"t_").unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(2, Entry::Window(Box::new(WindowEntry { window: Window(7), ..WindowEntry::default() })));
+        let lines = Tail::from_start(dir.path()).read().unwrap();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0].entry, warning("one"));
+        assert!(matches!(&lines[1].entry, Entry::Window(entry) if entry.window == Window(7)));
+    }
+
+    #[test]
+    fn a_tail_gives_each_line_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = Tail::from_start(dir.path());
+        assert!(tail.read().unwrap().is_empty());
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.write(1, warning("one"));
+        assert_eq!(tail.read().unwrap().len(), 1);
+        assert!(tail.read().unwrap().is_empty());
+        let mut late = Tail::from_end(dir.path());
+        journal.write(2, warning("two"));
+        assert_eq!(late.read().unwrap(), tail.read().unwrap());
+    }
+}

@@ -1,0 +1,372 @@
+//! The miner's driver: performs the machine's effects against the real world, one after the other.
+
+use super::machine::{Action, Event, MinerMachine, Outcome};
+use crate::context::Context;
+use crate::decide::Decided;
+use crate::follow::{FollowAction, Followed};
+use crate::journal::{Entry, TrainingEntry};
+use crate::node::{Node, NodeError, NodeSettings};
+use crate::position::Position;
+use crate::signed;
+use crate::state::{PrivateState, StateDir, StateDigests};
+use crate::stop::Stop;
+use crate::workspace::WorkError;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use templar_codec::container::VERSION;
+use templar_codec::{HEADER_BYTES, Header};
+use templar_protocol::messages::Commit;
+use templar_protocol::sampler::sample_digest;
+use templar_protocol::{Digest, Window, names};
+use templar_tensor::Executor;
+
+/// A file of this name in the node's directory asks a running miner to load the newest checkpoint.
+pub const RESYNC_REQUEST: &str = "resync.request";
+/// The least real time for a put, however late it is in the window.
+const PUT_LEAST: Duration = Duration::from_secs(5);
+
+/// The object of a window, sealed and durable.
+#[derive(Clone)]
+struct Sealed {
+    window: Window,
+    bytes: Bytes,
+    digest: Digest,
+}
+
+/// A miner that has joined.
+pub struct Miner {
+    node: Node,
+    machine: MinerMachine,
+    states: StateDir,
+    resync_request: PathBuf,
+    /// The object whose fate is open: given back to the residual unless a manifest lists it.
+    sealed: Option<Sealed>,
+    training: Option<TrainingEntry>,
+    decided: Option<Box<Decided>>,
+}
+
+impl Miner {
+    /// Joins the run and takes up the private state that a former process has left.
+    ///
+    /// # Errors
+    /// The run cannot be followed, or the private state is damaged.
+    pub async fn join(ctx: Arc<Context>, settings: &NodeSettings, executor: Arc<dyn Executor>) -> Result<(Self, Position), NodeError> {
+        let (node, position) = Node::join(ctx, settings, executor).await?;
+        let machine = MinerMachine::new(node.run.miner_rules());
+        let states = StateDir::open(&settings.dir.join("state"))?;
+        let resync_request = settings.dir.join(RESYNC_REQUEST);
+        let mut miner = Self { node, machine, states, resync_request, sealed: None, training: None, decided: None };
+        miner.restore().await?;
+        miner.settle_before(&position).await?;
+        miner.prune_all(position.window).await;
+        Ok((miner, position))
+    }
+
+    /// Mines until `stop`.
+    ///
+    /// # Errors
+    /// The chain refuses, the worker is gone or the disk cannot keep the state: nothing that waiting would mend.
+    pub async fn run(mut self, position: Position, stop: &Stop) -> Result<(), NodeError> {
+        let mut next = self.machine.step(Event::Joined(position));
+        while let Some(effect) = next {
+            let must_finish = matches!(effect.action, Action::Persist(_) | Action::PutCommit(_) | Action::PutObject { .. });
+            let outcome = if must_finish {
+                self.perform(effect.action, stop).await?
+            } else {
+                tokio::select! {
+                    biased;
+                    () = stop.wait() => break,
+                    outcome = self.perform(effect.action, stop) => outcome?,
+                }
+            };
+            if stop.is_set() {
+                break;
+            }
+            next = self.machine.step(Event::Done(effect.id, outcome));
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, action: Action, stop: &Stop) -> Result<Outcome, NodeError> {
+        let phase = Instant::now();
+        let (name, outcome) = match action {
+            Action::Look(window) => ("look", self.look(window).await?),
+            Action::Train { at, stop_at_ms } => ("train", self.train(at, stop_at_ms, stop).await?),
+            Action::Compress(at) => ("compress", self.compress(at).await?),
+            Action::Persist(at) => ("persist", self.persist(at).await?),
+            Action::PutCommit(window) => ("commit", self.put_commit(window).await),
+            Action::AwaitReveal(window) => {
+                let (now_ms, ending) = self.node.await_reveal(window).await?;
+                ("await_end", Outcome::Reveal(now_ms, ending))
+            }
+            Action::PutObject { window, until_ms } => ("upload", self.put_object(window, until_ms).await),
+            Action::Follow(action) => return self.follow(action).await,
+            Action::Resync { why } => ("resync", self.resync(why).await),
+            Action::Report { window, after, stepped } => {
+                self.report(window, after, stepped).await;
+                ("report", Outcome::Done)
+            }
+        };
+        self.node.add_time(name, phase);
+        Ok(outcome)
+    }
+
+    async fn look(&mut self, window: Window) -> Result<Outcome, NodeError> {
+        if std::fs::remove_file(&self.resync_request).is_ok() {
+            return Ok(Outcome::Failed("the operator asked for a resync".into()));
+        }
+        let (times, ending) = self.node.look(window).await?;
+        let sealed = self.sealed.as_ref().is_some_and(|sealed| sealed.window == window);
+        Ok(Outcome::Looked { now_ms: times.now_ms, start_ms: times.start_ms, ending, sealed })
+    }
+
+    async fn train(&mut self, at: Position, stop_at_ms: u64, stop: &Stop) -> Result<Outcome, NodeError> {
+        let reader = self.node.shard(at.global_step).await?;
+        let assignment = self.node.assignment(self.node.ctx.uid, at.window, reader.n_samples())?;
+        let null_round = self.node.is_null_round(at.window);
+        let (clock, stop) = (self.node.ctx.clock.clone(), stop.clone());
+        let begun = Instant::now();
+        let job = self.node.worker.run(move |work| {
+            let rows = |step: u32| {
+                let rows = if null_round { &[] } else { assignment.step(step as usize) };
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                reader.samples(rows).map(Some).map_err(|error| WorkError::Data(error.to_string()))
+            };
+            work.train(at.global_step, rows, || clock.now_ms() >= stop_at_ms || stop.is_set())
+        });
+        let report = match job.await? {
+            Ok(report) => report,
+            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+        };
+        let seconds = begun.elapsed().as_secs_f64().max(1e-3);
+        self.training = Some(TrainingEntry {
+            steps: report.steps,
+            entry_loss: report.entry_loss,
+            last_loss: report.last_loss,
+            tokens: report.tokens,
+            tokens_s: report.tokens as f64 / seconds,
+            gradient_norm: report.gradient_norm,
+            learning_rate: report.learning_rate,
+            ..TrainingEntry::default()
+        });
+        // A null round has no steps and still shows the network that the miner is there.
+        Ok(Outcome::Trained(if null_round { 1 } else { report.steps }))
+    }
+
+    async fn compress(&mut self, at: Position) -> Result<Outcome, NodeError> {
+        let reader = self.node.shard(at.global_step).await?;
+        let assignment = self.node.assignment(self.node.ctx.uid, at.window, reader.n_samples())?;
+        let null_round = self.node.is_null_round(at.window);
+        let ids = match reader.ids(assignment.pool()) {
+            Ok(ids) => ids,
+            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+        };
+        let header = Header {
+            run_id: self.node.run.id,
+            uid: self.node.ctx.uid,
+            hotkey: self.node.ctx.hotkey(),
+            window: at.window,
+            global_step: at.global_step,
+            theta: at.theta,
+            sample_digest: sample_digest(&ids),
+            sample_count: ids.len() as u64,
+            version: VERSION,
+            payload_digest: Digest::default(),
+            payload_bytes: 0,
+        };
+        let key = self.node.ctx.key.clone();
+        let job = self.node.worker.run(move |work| work.compress(header, null_round, &*key).map(|bytes| (bytes, work.residual_norm())));
+        let (bytes, residual_norm) = match job.await? {
+            Ok(done) => done,
+            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+        };
+        if let Some(training) = &mut self.training {
+            training.residual_norm = residual_norm;
+            training.object_bytes = bytes.len() as u64;
+        }
+        let digest = Digest::of(&bytes);
+        self.sealed = Some(Sealed { window: at.window, bytes: bytes.into(), digest });
+        Ok(Outcome::Done)
+    }
+
+    async fn persist(&mut self, at: Position) -> Result<Outcome, NodeError> {
+        let object = self.sealed.as_ref().map(|sealed| sealed.bytes.to_vec()).unwrap_or_default();
+        let (run, states) = (self.node.run.id, self.states.clone());
+        let job = self.node.worker.run(move |work| -> Result<StateDigests, NodeError> {
+            let (residual, moments) = work.private()?;
+            let state = PrivateState { run, window: at.window, global_step: at.global_step, residual, moments, object };
+            Ok(states.save(work.specs(), state)?)
+        });
+        let digests = job.await??;
+        self.note_state("saved", at.window, at.global_step, &digests);
+        Ok(Outcome::Done)
+    }
+
+    fn note_state(&self, what: &str, window: Window, global_step: templar_protocol::GlobalStep, digests: &StateDigests) {
+        let StateDigests { residual, moments, .. } = *digests;
+        self.node.ctx.note(Entry::State { what: what.into(), window, residual, moments, global_step });
+    }
+
+    async fn put_commit(&mut self, window: Window) -> Outcome {
+        let ctx = &self.node.ctx;
+        let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.window == window) else {
+            return Outcome::Failed("there is no object to commit to".into());
+        };
+        let commit =
+            Commit { run: self.node.run.id, uid: ctx.uid, window, object: sealed.digest, object_bytes: sealed.bytes.len() as u64 };
+        let put = match signed::sign(&commit, &*ctx.key) {
+            Ok(bytes) => ctx.bucket.put(&names::commit(window, ctx.uid), bytes.into()).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match put {
+            Ok(()) => Outcome::Done,
+            Err(why) => {
+                ctx.warn(format!("the commit of window {window} was not put, so its object will not count: {why}"));
+                Outcome::Failed(why)
+            }
+        }
+    }
+
+    async fn put_object(&mut self, window: Window, until_ms: u64) -> Outcome {
+        let ctx = &self.node.ctx;
+        let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.window == window) else {
+            return Outcome::Failed("there is no object to put".into());
+        };
+        let put = ctx.bucket.put_by(&names::object(window, ctx.uid), sealed.bytes.clone(), ctx.deadline(until_ms, PUT_LEAST)).await;
+        if let Some(training) = &mut self.training {
+            let margin_ms = i64::try_from(until_ms).unwrap_or(i64::MAX) - i64::try_from(ctx.now_ms()).unwrap_or(i64::MAX);
+            training.upload_margin_ms = put.is_ok().then_some(margin_ms);
+        }
+        match put {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                ctx.warn(format!("the object of window {window} was not put: {error}"));
+                Outcome::Failed(error.to_string())
+            }
+        }
+    }
+
+    async fn follow(&mut self, action: FollowAction) -> Result<Outcome, NodeError> {
+        let begun = Instant::now();
+        let (phase, followed) = match action {
+            FollowAction::Read { slot, at_ms } => {
+                let (began_ms, read) = self.node.read_manifest(slot, at_ms).await;
+                ("manifest", Followed::Manifest(began_ms, read))
+            }
+            FollowAction::Survey(decided) => {
+                let majority = self.node.round().survey(&self.node.ctx, &self.node.run, &decided.manifest).await;
+                ("survey", Followed::Majority(self.node.ctx.now_ms(), majority))
+            }
+            FollowAction::Gather(decided) => {
+                let own = self.sealed.iter().filter(|sealed| sealed.window == decided.manifest.window);
+                let at_hand: HashMap<_, _> = own.map(|sealed| (self.node.ctx.uid, sealed.bytes.clone())).collect();
+                if !self.node.gather(&decided, at_hand).await? {
+                    return Ok(Outcome::Failed("not all objects of the manifest are to be had".into()));
+                }
+                ("gather", Followed::Gathered)
+            }
+            FollowAction::Apply(decided) => {
+                let peers = self.node.take_peers();
+                let theta = self.node.worker.run(move |work| work.aggregate(&peers)).await?;
+                self.settle(Some(&decided)).await?;
+                self.decided = Some(decided);
+                ("apply", Followed::Applied(theta))
+            }
+            FollowAction::SettleVoid => {
+                self.settle(None).await?;
+                ("apply", Followed::Settled)
+            }
+            FollowAction::Publish { .. } => return Ok(Outcome::Failed("a miner has no slot to publish in".into())),
+        };
+        self.node.add_time(phase, begun);
+        Ok(Outcome::Followed(followed))
+    }
+
+    /// Gives the sealed object back to the residual unless the window's manifest lists it.
+    async fn settle(&mut self, decided: Option<&Decided>) -> Result<(), NodeError> {
+        let window = decided.map_or_else(|| self.node.round().window, |decided| decided.manifest.window);
+        let Some(sealed) = self.sealed.take_if(|sealed| sealed.window <= window) else { return Ok(()) };
+        let listed = decided.is_some_and(|decided| {
+            decided.manifest.window == sealed.window && decided.manifest.accepted.iter().any(|accepted| accepted.object == sealed.digest)
+        });
+        if listed || sealed.bytes.len() <= HEADER_BYTES {
+            return Ok(());
+        }
+        let bytes = sealed.bytes;
+        if let Err(refusal) = self.node.worker.run(move |work| work.give_back(&bytes[HEADER_BYTES..])).await? {
+            self.node.ctx.warn(format!("the object of window {window} could not be given back to the residual: {refusal}"));
+        }
+        Ok(())
+    }
+
+    async fn restore(&mut self) -> Result<(), NodeError> {
+        let (run, states) = (self.node.run.id, self.states.clone());
+        let loaded = self.node.worker.run(move |work| states.load(work.specs(), &run)).await??;
+        let Some((state, digests)) = loaded else { return Ok(()) };
+        self.note_state("loaded", state.window, state.global_step, &digests);
+        self.sealed = Some(Sealed { window: state.window, digest: digests.object, bytes: state.object.into() });
+        self.node.worker.run(move |work| work.restore(state.residual, state.moments)).await??;
+        Ok(())
+    }
+
+    /// Settles an object whose window lies before the checkpoint that was loaded, by that window's own manifest.
+    async fn settle_before(&mut self, position: &Position) -> Result<(), NodeError> {
+        let Some(window) = self.sealed.as_ref().map(|sealed| sealed.window).filter(|window| *window < position.window) else {
+            return Ok(());
+        };
+        let ending = self.node.look(window).await?.1;
+        let mut decided = None;
+        for slot in 0..ending.map_or(0, |ending| ending.slots) {
+            if let (_, crate::decide::ManifestRead::Found(found)) = self.node.read_manifest(slot, 0).await {
+                decided = Some(found);
+                break;
+            }
+        }
+        self.settle(decided.as_deref()).await
+    }
+
+    async fn resync(&mut self, why: String) -> Outcome {
+        let ctx = &self.node.ctx;
+        ctx.note(Entry::Resync { why });
+        // A checkpoint that does not help would be loaded in a tight loop without this.
+        ctx.clock.sleep_until(ctx.now_ms() + self.node.run.block_ms()).await;
+        match self.node.load_checkpoint().await {
+            Ok(position) => match self.settle_before(&position).await {
+                Ok(()) => Outcome::Loaded(position),
+                Err(error) => Outcome::Failed(error.to_string()),
+            },
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    async fn report(&mut self, window: Window, after: Position, stepped: bool) {
+        let decided = self.decided.take().filter(|decided| decided.manifest.window == window);
+        let mut entry = self.node.window_entry(window, &after, stepped, decided.as_deref());
+        entry.training = self.training.take();
+        self.node.ctx.note(Entry::Window(Box::new(entry)));
+        let keep = self.node.run.hparams().retention.objects_windows;
+        if let Some(old) = window.0.checked_sub(keep) {
+            let (bucket, uid) = (&self.node.ctx.bucket, self.node.ctx.uid);
+            for name in [names::commit(Window(old), uid), names::object(Window(old), uid)] {
+                // What cannot be deleted now is deleted at the next start.
+                let _ = bucket.delete(&name).await;
+            }
+        }
+    }
+
+    /// Deletes what former processes have left beyond the retention.
+    async fn prune_all(&self, window: Window) {
+        let oldest = window.0.saturating_sub(self.node.run.hparams().retention.objects_windows);
+        for folder in [names::COMMITS, names::OBJECTS] {
+            let keep = |name: &str| names::window_of(name).is_none_or(|of| of.0 >= oldest);
+            if let Err(error) = self.node.ctx.bucket.prune(folder, keep).await {
+                self.node.ctx.warn(format!("old objects below {folder} stay in the bucket: {error}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! A node that has joined a run, and the part of its work that miners and validators share.
+
+use crate::context::{Context, WindowTimes};
+use crate::decide::{Decided, ManifestRead};
+use crate::follow::Ending;
+use crate::journal::{Entry, WindowEntry};
+use crate::join::{self, JoinError};
+use crate::position::Position;
+use crate::recipe;
+use crate::round::{Gathered, Round};
+use crate::run::Run;
+use crate::worker::{Worker, WorkerGone};
+use crate::workspace::{WorkError, Workspace};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use templar_chain::ChainError;
+use templar_codec::{Expect, Opened};
+use templar_data::{CacheError, ShardCache, ShardReader};
+use templar_model::{LlamaTrainer, ModelError, Optimizer};
+use templar_protocol::hparams::Hparams;
+use templar_protocol::sampler::{Assignment, SamplerError};
+use templar_protocol::{GlobalStep, Uid, Window};
+use templar_tensor::Executor;
+
+/// Why a node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It could not join.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The chain refused for good.
+    #[error("the chain refused: {0}")]
+    Chain(#[from] ChainError),
+    /// The worker is gone.
+    #[error(transparent)]
+    Worker(#[from] WorkerGone),
+    /// The model or the engine.
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// The data set.
+    #[error("the data cannot be had: {0}")]
+    Data(#[from] CacheError),
+    /// The data set is too small for the run.
+    #[error("the data set does not suffice: {0}")]
+    Sampler(#[from] SamplerError),
+    /// The private state.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
+    /// The node's directory or a thread.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl From<ModelError> for NodeError {
+    fn from(error: ModelError) -> Self {
+        Self::Work(error.into())
+    }
+}
+
+/// What an operator sets for a node.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The node's directory: state, data and journal.
+    pub dir: PathBuf,
+    /// Worker threads.
+    pub threads: usize,
+    /// Hyper-parameters that the run must have, if the operator names some.
+    pub expected: Option<Hparams>,
+}
+
+/// A node that has joined.
+pub struct Node {
+    /// The world.
+    pub ctx: Arc<Context>,
+    /// The run.
+    pub run: Run,
+    /// The heavy state.
+    pub worker: Worker<Workspace>,
+    /// The data set.
+    pub cache: ShardCache,
+    /// The round whose end is being followed.
+    round: Option<Round>,
+    gathered: Option<(Vec<Opened>, Gathered)>,
+    phases: BTreeMap<String, u64>,
+}
+
+impl Node {
+    /// Finds the run, its data and its newest checkpoint, and loads θ.
+    ///
+    /// # Errors
+    /// The run cannot be followed by this node.
+    pub async fn join(ctx: Arc<Context>, settings: &NodeSettings, executor: Arc<dyn Executor>) -> Result<(Self, Position), NodeError> {
+        join::announce_bucket(&ctx).await?;
+        let run = join::find_run(&ctx, settings.expected.as_ref()).await?;
+        let (manifest, endpoints) = join::data_set(&ctx, &run).await?;
+        let eos = manifest.tokenizer.eos;
+        let rules = recipe::rotation(run.hparams(), u32::try_from(manifest.shards.len()).unwrap_or(u32::MAX));
+        let cache = ShardCache::new(&settings.dir.join("data"), manifest, endpoints, rules)?;
+        let trainer = LlamaTrainer::new(recipe::llama(run.hparams(), Some(eos))?, Optimizer::AdamW, executor)?;
+        let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?;
+        let started = Worker::start(settings.threads, workspace);
+        let worker = started.map_err(|source| NodeError::Io { what: "the worker threads could not be started".into(), source })?;
+        let node = Self { ctx, run, worker, cache, round: None, gathered: None, phases: BTreeMap::new() };
+        let position = node.load_checkpoint().await?;
+        node.ctx.note(Entry::Joined {
+            run: node.run.id,
+            window: position.window,
+            global_step: position.global_step,
+            state_digest: position.theta,
+        });
+        Ok((node, position))
+    }
+
+    /// Loads the newest checkpoint into the workspace.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn load_checkpoint(&self) -> Result<Position, NodeError> {
+        let specs = self.worker.run(|work| work.specs().to_vec()).await?;
+        let (theta, position) = join::newest_checkpoint(&self.ctx, &self.run, &specs).await?;
+        self.worker.run(move |work| work.set_theta(theta)).await??;
+        Ok(position)
+    }
+
+    /// Runs `phase` and adds its time to the window's entry.
+    pub async fn timed<T>(&mut self, phase: &str, work: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let result = work.await;
+        self.add_time(phase, begun);
+        result
+    }
+
+    /// Adds the time since `begun` to a phase of the window.
+    pub fn add_time(&mut self, phase: &str, begun: Instant) {
+        *self.phases.entry(phase.to_owned()).or_default() += u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// When `window` began and, if it is over, how it ended.
+    ///
+    /// # Errors
+    /// The chain refused for good.
+    pub async fn look(&mut self, window: Window) -> Result<(WindowTimes, Option<Ending>), NodeError> {
+        let times = self.ctx.window_times(window, self.run.blocks_per_window(), self.run.block_ms()).await?;
+        let ending = match times.next_start_ms {
+            Some(next_start_ms) => Some(self.open_round(window, next_start_ms).await?),
+            None => None,
+        };
+        Ok((times, ending))
+    }
+
+    /// Waits until `window` has ended and the first block after it has passed; gives the present instant and how it ended.
+    ///
+    /// # Errors
+    /// The chain refused for good.
+    pub async fn await_reveal(&mut self, window: Window) -> Result<(u64, Ending), NodeError> {
+        let first = window.next().first_block(self.run.blocks_per_window());
+        let next_start_ms = self.ctx.wait_for_block(first, self.run.block_ms()).await?;
+        self.ctx.clock.sleep_until(self.run.hparams().timetable.reveal_ms(next_start_ms)).await;
+        let ending = self.open_round(window, next_start_ms).await?;
+        Ok((self.ctx.now_ms(), ending))
+    }
+
+    async fn open_round(&mut self, window: Window, next_start_ms: u64) -> Result<Ending, NodeError> {
+        let first = window.next().first_block(self.run.blocks_per_window());
+        let roster = self.ctx.roster(first, self.run.hparams().timetable.slots).await?;
+        let ending = roster.ending(next_start_ms, &self.ctx.hotkey());
+        self.round = Some(Round { window, roster, next_start_ms });
+        Ok(ending)
+    }
+
+    /// The round that is being decided.
+    ///
+    /// # Panics
+    /// Before any window has ended: a defect of the driver.
+    pub fn round(&self) -> &Round {
+        self.round.as_ref().expect("machines follow a window only after look or await_reveal has opened its round")
+    }
+
+    /// Reads a slot's manifest at `at_ms` or later; gives the instant at which the read began.
+    pub async fn read_manifest(&self, slot: u32, at_ms: u64) -> (u64, ManifestRead) {
+        self.ctx.clock.sleep_until(at_ms).await;
+        let began_ms = self.ctx.now_ms();
+        let read = self.round().read_manifest(&self.ctx, &self.run, slot).await;
+        if let ManifestRead::Absent { why } = &read
+            && !why.is_empty()
+        {
+            self.ctx.warn(format!("the manifest of window {} in slot {slot} does not count: {why}", self.round().window));
+        }
+        (began_ms, read)
+    }
+
+    /// Fetches and opens the manifest's objects; `false` when they are not to be had within a window's time.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub async fn gather(&mut self, decided: &Decided, at_hand: HashMap<Uid, Bytes>) -> Result<bool, NodeError> {
+        let until_ms = self.ctx.now_ms() + self.run.window_ms();
+        let round = self.round().clone();
+        let gathered = round.gather(&self.ctx, &decided.manifest, at_hand, self.run.poll_ms(), until_ms).await;
+        let Some(gathered) = gathered else { return Ok(false) };
+        let expectations: Vec<(Expect, Bytes)> = (decided.manifest.accepted.iter())
+            .filter_map(|accepted| {
+                let expect = Expect { run_id: self.run.id, uid: accepted.uid, hotkey: accepted.hotkey, window: round.window };
+                Some((expect, gathered.objects.get(&accepted.uid)?.clone()))
+            })
+            .collect();
+        let opened = self.worker.run(move |work| {
+            let open = |(expect, bytes): (Expect, Bytes)| work.open(&bytes, &expect).map_err(|refusal| (expect.uid, refusal));
+            expectations.into_iter().map(open).collect::<Vec<_>>()
+        });
+        let mut peers = Vec::new();
+        for result in opened.await? {
+            match result {
+                Ok(peer) => peers.push(peer),
+                // Whether an object opens follows from its bytes alone, so every node leaves the same ones out.
+                Err((uid, refusal)) => self.ctx.note(Entry::Refused {
+                    window: round.window,
+                    uid,
+                    kind: refusal.kind().to_owned(),
+                    reason: format!("the manifest lists it, but it does not open: {refusal}"),
+                }),
+            }
+        }
+        self.gathered = Some((peers, gathered));
+        Ok(true)
+    }
+
+    /// The opened objects of the round, in uid order.
+    pub fn peers(&self) -> &[Opened] {
+        self.gathered.as_ref().map_or(&[], |(peers, _)| peers)
+    }
+
+    /// Takes the gathered objects, for a job of the worker.
+    pub fn take_peers(&mut self) -> Vec<Opened> {
+        self.gathered.as_mut().map(|(peers, _)| std::mem::take(peers)).unwrap_or_default()
+    }
+
+    /// Puts the objects back after a job.
+    pub fn put_peers(&mut self, peers: Vec<Opened>) {
+        if let Some((slot, _)) = &mut self.gathered {
+            *slot = peers;
+        }
+    }
+
+    /// The window's entry for the journal, with what both roles know; clears the window's notes.
+    pub fn window_entry(&mut self, window: Window, after: &Position, stepped: bool, decided: Option<&Decided>) -> WindowEntry {
+        let (_, gathered) = self.gathered.take().unwrap_or_default();
+        let manifest = decided.map(|decided| &decided.manifest);
+        let committed = manifest.map_or(0, |manifest| manifest.commits.len());
+        WindowEntry {
+            window,
+            global_step: after.global_step,
+            stepped,
+            state_digest: after.theta,
+            manifest: decided.map(|decided| decided.digest),
+            gathered: gathered.objects.keys().copied().collect(),
+            refused: manifest
+                .map(|manifest| manifest.refused.iter().map(|r| (r.uid, format!("{}: {}", r.kind, r.reason))).collect())
+                .unwrap_or_default(),
+            from_copies: gathered.from_copies,
+            gather_success: if committed == 0 { 0.0 } else { gathered.objects.len() as f64 / committed as f64 },
+            object_bytes: gathered.objects.values().map(|bytes| bytes.len() as u64).sum(),
+            training: None,
+            held_out_loss: None,
+            phases_ms: std::mem::take(&mut self.phases),
+            host_bytes: resident_bytes(),
+            store_bytes: self.ctx.store_bytes(),
+        }
+    }
+
+    /// The shard of `step`.
+    ///
+    /// # Errors
+    /// It is neither here nor to be had.
+    pub async fn shard(&self, step: GlobalStep) -> Result<Arc<ShardReader>, NodeError> {
+        Ok(self.cache.at(step).await?)
+    }
+
+    /// The samples assigned to `uid` in `window` over a shard of `n_samples`.
+    ///
+    /// # Errors
+    /// The shard is too small for the run.
+    pub fn assignment(&self, uid: Uid, window: Window, n_samples: u64) -> Result<Assignment, NodeError> {
+        let hparams = self.run.hparams();
+        let [steps, target, batch] = [hparams.inner_steps, hparams.target_batch_size, hparams.batch_size]
+            .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        Ok(Assignment::new(uid, window, n_samples, steps, target, batch)?)
+    }
+
+    /// Whether miners do not learn in `window`.
+    pub fn is_null_round(&self, window: Window) -> bool {
+        window.0.saturating_sub(self.run.descriptor.start_window.0) < self.run.hparams().null_rounds
+    }
+}
+
+/// Makes the directory of a node.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_dir(dir: &Path) -> Result<(), NodeError> {
+    std::fs::create_dir_all(dir).map_err(|source| NodeError::Io { what: format!("the directory {} cannot be made", dir.display()), source })
+}
+
+/// Resident memory of this process in bytes; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -1,0 +1,255 @@
+//! Collecting a window's objects: commits first, then what they announce, each within its time and bounds.
+//!
+//! Only a commit that was read before anything was revealed counts. Every object is checked against its commit, its seal, the model's
+//! shapes, the assigned samples and θ; one peer's fault leaves every other peer's result as it is.
+
+use crate::context::{Context, SMALL_REQUEST};
+use crate::node::{Node, NodeError};
+use crate::position::Position;
+use crate::roster::Member;
+use crate::round::{fetch_exact, majority};
+use crate::signed;
+use bytes::Bytes;
+use futures::StreamExt;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use templar_codec::{Expect, Opened, max_object_bytes};
+use templar_data::ShardReader;
+use templar_protocol::messages::{Commit, CommitRead, Message, REASON_CHARS_MAX, Refused};
+use templar_protocol::sampler::sample_digest;
+use templar_protocol::{Digest, Uid, Window, names};
+use templar_store::{Bucket, ErrorKind};
+
+/// Requests at once.
+const REQUESTS_MAX: usize = 16;
+
+/// What a validator holds of a window before it is decided.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// The window.
+    pub window: Window,
+    /// The commits read in time, by rising uid.
+    pub commits: Vec<CommitRead>,
+    /// Who does not take part, and why, by rising uid.
+    pub refused: Vec<Refused>,
+    /// The objects that may be accepted, by uid.
+    pub objects: BTreeMap<Uid, Bytes>,
+    /// The same, opened.
+    pub opened: Vec<Opened>,
+    /// Stake (at least 1 each) behind each θ that the objects start from.
+    pub theta_shares: BTreeMap<Digest, u128>,
+}
+
+impl Collected {
+    /// The θ that the majority of the objects starts from.
+    pub fn majority(&self) -> Option<Digest> {
+        majority(&self.theta_shares)
+    }
+
+    fn refuse(&mut self, uid: Uid, kind: &str, reason: impl Into<String>) {
+        let reason = reason.into().chars().take(REASON_CHARS_MAX).collect();
+        self.refused.push(Refused { uid, kind: kind.to_owned(), reason });
+    }
+}
+
+/// A miner whose object is on its way.
+struct Awaited {
+    member: Member,
+    bucket: Bucket,
+    commit: CommitRead,
+}
+
+/// Collects the window of `at`: objects that have not appeared by `upload_ends_ms` are late, downloads end at `until_ms`.
+///
+/// # Errors
+/// The worker is gone or the data cannot be had; never a peer's fault.
+pub async fn collect(node: &Node, at: &Position, upload_ends_ms: u64, until_ms: u64) -> Result<Collected, NodeError> {
+    let mut collected = Collected { window: at.window, ..Collected::default() };
+    let bytes_max = node.worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
+    let awaited = read_commits(node, &mut collected, bytes_max).await;
+    let fetched = fetch(node, &mut collected, awaited, upload_ends_ms, until_ms).await;
+    check(node, &mut collected, at, fetched).await?;
+    collected.refused.sort_by_key(|refused| refused.uid);
+    Ok(collected)
+}
+
+async fn read_commits(node: &Node, collected: &mut Collected, bytes_max: u64) -> Vec<Awaited> {
+    let (ctx, round) = (&node.ctx, node.round());
+    let reads = round.roster.miners.iter().filter(|member| member.hotkey != ctx.hotkey()).map(|member| async move {
+        let bucket = ctx.bucket_of(member);
+        let commit = match &bucket {
+            None => Err(("no_bucket", "it has committed no bucket that this node may read".to_owned())),
+            Some(bucket) => read_commit(ctx, bucket, &node.run.id, member, round.window).await,
+        };
+        (member, bucket, commit)
+    });
+    let mut reads: Vec<_> = futures::stream::iter(reads).buffer_unordered(REQUESTS_MAX).collect().await;
+    reads.sort_by_key(|(member, ..)| member.uid);
+    let mut awaited = Vec::new();
+    for (member, bucket, commit) in reads {
+        match (bucket, commit) {
+            (Some(bucket), Ok(commit)) if commit.object_bytes <= bytes_max => {
+                let commit = CommitRead { uid: member.uid, object: commit.object, object_bytes: commit.object_bytes };
+                collected.commits.push(commit.clone());
+                awaited.push(Awaited { member: member.clone(), bucket, commit });
+            }
+            (_, Ok(commit)) => {
+                let why = format!("its commit announces {} bytes; an object of this run has at most {bytes_max}", commit.object_bytes);
+                collected.refuse(member.uid, "oversized", why);
+            }
+            // A validator without a slot that does not mine is no news.
+            (_, Err(("absent" | "no_bucket", _))) if member.permit => {}
+            (_, Err((kind, why))) => collected.refuse(member.uid, kind, why),
+        }
+    }
+    awaited
+}
+
+async fn read_commit(
+    ctx: &Context,
+    bucket: &Bucket,
+    run: &Digest,
+    member: &Member,
+    window: Window,
+) -> Result<Commit, (&'static str, String)> {
+    let deadline = ctx.deadline(0, SMALL_REQUEST.min(std::time::Duration::from_secs(5)));
+    let read = bucket.get_if_exists(&names::commit(window, member.uid), Commit::BYTES_MAX, deadline).await;
+    let Some(bytes) = read.map_err(|error| ("unreachable", format!("its commit cannot be read: {error}")))? else {
+        // The object is asked about only to name the reason; it does not count either way.
+        return Err(match bucket.head(&names::object(window, member.uid), deadline).await {
+            Ok(_) => ("not_committed", "it published an object without having committed to it before the window's end".to_owned()),
+            Err(_) => ("absent", "it has neither a commit nor an object".to_owned()),
+        });
+    };
+    let opened = signed::open::<Commit>(&bytes).map_err(|error| ("bad_commit", error.to_string()))?;
+    let commit = opened.message;
+    if opened.signer != member.hotkey {
+        return Err(("bad_commit", format!("its commit is signed by {}, the uid belongs to {}", opened.signer, member.hotkey)));
+    }
+    if commit.run != *run || commit.uid != member.uid || commit.window != window {
+        return Err(("bad_commit", "its commit is of another run, uid or window".to_owned()));
+    }
+    Ok(commit)
+}
+
+/// Waits for the objects: asks for all that are missing, then sleeps, until all are there or their time is over.
+async fn fetch(
+    node: &Node,
+    collected: &mut Collected,
+    mut awaited: Vec<Awaited>,
+    upload_ends_ms: u64,
+    until_ms: u64,
+) -> Vec<(Awaited, Bytes)> {
+    let ctx = &node.ctx;
+    let mut fetched = Vec::new();
+    loop {
+        let asked_ms = ctx.now_ms();
+        let window = collected.window;
+        let asks = awaited.into_iter().map(|peer| async move {
+            let key = names::object(window, peer.member.uid);
+            let result = fetch_exact(ctx, &peer.bucket, &key, peer.commit.object_bytes, until_ms).await;
+            (peer, result)
+        });
+        let mut answers = futures::stream::iter(asks).buffer_unordered(REQUESTS_MAX);
+        let mut missing = Vec::new();
+        while let Some((peer, result)) = answers.next().await {
+            let uid = peer.member.uid;
+            match result {
+                Ok(bytes) => fetched.push((peer, bytes)),
+                Err(error) if error.is_not_found() && asked_ms >= upload_ends_ms => {
+                    collected.refuse(uid, "late", "its object was not there when the upload window ended");
+                }
+                Err(error) if error.is_not_found() => missing.push(peer),
+                Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => {
+                    let announced = peer.commit.object_bytes;
+                    collected.refuse(uid, "oversized", format!("its object is larger than the {announced} bytes of its commit"));
+                }
+                Err(error) if error.is_retryable() && asked_ms < until_ms => missing.push(peer),
+                Err(error) => collected.refuse(uid, "unreachable", format!("its object cannot be read: {error}")),
+            }
+        }
+        if missing.is_empty() {
+            return fetched;
+        }
+        awaited = missing;
+        let wake_ms = ctx.now_ms() + node.run.poll_ms();
+        ctx.clock.sleep_until(if asked_ms < upload_ends_ms { wake_ms.min(upload_ends_ms) } else { wake_ms }).await;
+    }
+}
+
+async fn check(node: &Node, collected: &mut Collected, at: &Position, fetched: Vec<(Awaited, Bytes)>) -> Result<(), NodeError> {
+    let mut by_uid: HashMap<Uid, (Awaited, Bytes)> = HashMap::new();
+    let mut to_open = Vec::new();
+    for (peer, bytes) in fetched {
+        let uid = peer.member.uid;
+        if (bytes.len() as u64) < peer.commit.object_bytes {
+            let why = format!("its object has {} bytes, its commit announces {}", bytes.len(), peer.commit.object_bytes);
+            collected.refuse(uid, "truncated", why);
+        } else if Digest::of(&bytes) != peer.commit.object {
+            collected.refuse(uid, "not_as_committed", "its object has another digest than its commit announced");
+        } else {
+            let expect = Expect { run_id: node.run.id, uid, hotkey: peer.member.hotkey, window: at.window };
+            to_open.push((expect, bytes.clone()));
+            by_uid.insert(uid, (peer, bytes));
+        }
+    }
+    to_open.sort_by_key(|(expect, _)| expect.uid);
+    let opening = node.worker.run(move |work| {
+        let open = |(expect, bytes): (Expect, Bytes)| (expect.uid, work.open(&bytes, &expect));
+        to_open.into_iter().map(open).collect::<Vec<_>>()
+    });
+    let opened = opening.await?;
+    let reader = node.shard(at.global_step).await?;
+    for (uid, result) in opened {
+        let Some((peer, bytes)) = by_uid.remove(&uid) else { continue };
+        let opened = match result {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                collected.refuse(uid, refusal.kind(), refusal.to_string());
+                continue;
+            }
+        };
+        *collected.theta_shares.entry(opened.header().theta).or_default() += u128::from(peer.member.stake.max(1));
+        match check_header(node, at, &reader, &opened)? {
+            Err((kind, why)) => collected.refuse(uid, kind, why),
+            Ok(()) => {
+                collected.objects.insert(uid, bytes);
+                collected.opened.push(opened);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the object starts from our θ and names the samples that were assigned.
+fn check_header(
+    node: &Node,
+    at: &Position,
+    reader: &Arc<ShardReader>,
+    opened: &Opened,
+) -> Result<Result<(), (&'static str, String)>, NodeError> {
+    let header = opened.header();
+    if header.theta != at.theta {
+        let why = format!("it starts from θ {}, the network is at {}: it must resync", header.theta.short(), at.theta.short());
+        return Ok(Err(("desynchronised", why)));
+    }
+    let assignment = node.assignment(header.uid, at.window, reader.n_samples())?;
+    let ids = reader.ids(assignment.pool()).map_err(|error| crate::workspace::WorkError::Data(error.to_string()))?;
+    if header.sample_count != ids.len() as u64 || header.sample_digest != sample_digest(&ids) {
+        return Ok(Err(("wrong_samples", "the samples that it names are not the ones assigned to it".to_owned())));
+    }
+    Ok(Ok(()))
+}
+
+/// Keeps a copy of every object that may be accepted, in the validator's own bucket.
+pub async fn keep_copies(ctx: &Context, collected: &Collected) {
+    let puts = collected.objects.iter().map(|(uid, bytes)| async move {
+        (*uid, ctx.bucket.put(&names::accepted(collected.window, *uid), bytes.clone()).await)
+    });
+    let mut puts = futures::stream::iter(puts).buffer_unordered(REQUESTS_MAX);
+    while let Some((uid, put)) = puts.next().await {
+        if let Err(error) = put {
+            ctx.warn(format!("the copy of uid {uid}'s object of window {} could not be kept: {error}", collected.window));
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! The validator's driver: performs the machine's effects against the real world, one after the other.
+
+use super::collect::{Collected, collect, keep_copies};
+use super::evaluate::{Subject, evaluate};
+use super::machine::{Action, Event, Outcome, ValidatorMachine};
+use super::start::{StartRun, keep_descriptor, start_run};
+use crate::context::Context;
+use crate::decide::{Decided, ManifestRead};
+use crate::follow::{FollowAction, Followed};
+use crate::journal::{Entry, PeerEvaluation};
+use crate::model_dir::{self, MODEL_DIR};
+use crate::node::{Node, NodeError, NodeSettings};
+use crate::position::Position;
+use crate::recipe;
+use crate::signed;
+use crate::state::write_atomically;
+use crate::stop::Stop;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use templar_chain::Wait;
+use templar_data::Tokenizer;
+use templar_gauntlet::{Judgement, Losses, Measurement, Scorer, ScorerConfig, to_u16};
+use templar_model::checkpoint;
+use templar_protocol::messages::{Accepted, CheckpointPointer, MANIFEST_BYTES_MAX, Manifest};
+use templar_protocol::{AccountId, Digest, Uid, Window, names};
+use templar_store::ErrorKind;
+use templar_tensor::Executor;
+
+/// The largest file of scores that is read.
+const SCORES_BYTES_MAX: u64 = 256 << 20;
+const SCORES: &str = "scores.json";
+
+/// A validator that has joined.
+pub struct Validator {
+    node: Node,
+    machine: ValidatorMachine,
+    scorer: Scorer,
+    scores_path: PathBuf,
+    model_dir: PathBuf,
+    tokenizer: Tokenizer,
+    held_out: Arc<Vec<u32>>,
+    collected: Collected,
+    decided: Option<Box<Decided>>,
+    held_out_loss: Option<f64>,
+}
+
+impl Validator {
+    /// Joins the run (after starting it, if `start` says so) and takes up the scores that a former process has left.
+    ///
+    /// # Errors
+    /// The run cannot be started or followed.
+    pub async fn join(
+        ctx: Arc<Context>,
+        settings: &NodeSettings,
+        executor: Arc<dyn Executor>,
+        start: Option<&StartRun>,
+    ) -> Result<(Self, Position), NodeError> {
+        if let Some(start) = start {
+            crate::join::announce_bucket(&ctx).await?;
+            start_run(&ctx, start).await?;
+        }
+        let (node, position) = Node::join(ctx, settings, executor).await?;
+        keep_descriptor(&node.ctx, &node.run).await;
+        let machine = ValidatorMachine::new(node.run.validator_rules());
+        let scores_path = settings.dir.join(SCORES);
+        let scorer = load_scores(&node, &scores_path);
+        let held_out = held_out_tokens(&node).await?;
+        let tokenizer = node.cache.tokenizer().await?;
+        let validator = Self {
+            node,
+            machine,
+            scorer,
+            scores_path,
+            model_dir: settings.dir.join(MODEL_DIR),
+            tokenizer,
+            held_out: held_out.into(),
+            collected: Collected::default(),
+            decided: None,
+            held_out_loss: None,
+        };
+        validator.prune_all(position.window).await;
+        Ok((validator, position))
+    }
+
+    /// Validates until `stop`.
+    ///
+    /// # Errors
+    /// The chain refuses, the worker is gone: nothing that waiting would mend.
+    pub async fn run(mut self, position: Position, stop: &Stop) -> Result<(), NodeError> {
+        let mut next = self.machine.step(Event::Joined(position));
+        while let Some(effect) = next {
+            let must_finish = matches!(effect.action, Action::Follow(FollowAction::Publish { .. }) | Action::Checkpoint(_));
+            let outcome = if must_finish {
+                self.perform(effect.action).await?
+            } else {
+                tokio::select! {
+                    biased;
+                    () = stop.wait() => break,
+                    outcome = self.perform(effect.action) => outcome?,
+                }
+            };
+            if stop.is_set() {
+                break;
+            }
+            next = self.machine.step(Event::Done(effect.id, outcome));
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<Outcome, NodeError> {
+        let begun = Instant::now();
+        let (name, outcome) = match action {
+            Action::Look(window) => {
+                let (times, ending) = self.node.look(window).await?;
+                ("look", Outcome::Looked { now_ms: times.now_ms, ending })
+            }
+            Action::AwaitReveal(window) => {
+                let (now_ms, ending) = self.node.await_reveal(window).await?;
+                ("await_end", Outcome::Reveal(now_ms, ending))
+            }
+            Action::Collect { at, upload_ends_ms, until_ms } => ("collect", self.collect(&at, upload_ends_ms, until_ms).await?),
+            Action::Follow(action) => return self.follow(action).await,
+            Action::Evaluate(at) => ("evaluate", self.evaluate(&at).await?),
+            Action::SetWeights(window) => ("weights", self.set_weights(window).await),
+            Action::Checkpoint(at) => ("checkpoint", self.checkpoint(at).await?),
+            Action::Resync { why } => ("resync", self.resync(why).await),
+            Action::Report { window, after, stepped } => {
+                self.report(window, after, stepped).await;
+                ("report", Outcome::Done)
+            }
+        };
+        self.node.add_time(name, begun);
+        Ok(outcome)
+    }
+
+    async fn collect(&mut self, at: &Position, upload_ends_ms: u64, until_ms: u64) -> Result<Outcome, NodeError> {
+        self.collected = collect(&self.node, at, upload_ends_ms, until_ms).await?;
+        let window = at.window;
+        for refused in &self.collected.refused {
+            let (kind, reason) = (refused.kind.clone(), refused.reason.clone());
+            self.node.ctx.note(Entry::Refused { window, uid: refused.uid, kind, reason });
+        }
+        keep_copies(&self.node.ctx, &self.collected).await;
+        Ok(Outcome::Collected { now_ms: self.node.ctx.now_ms(), majority: self.collected.majority() })
+    }
+
+    async fn follow(&mut self, action: FollowAction) -> Result<Outcome, NodeError> {
+        let begun = Instant::now();
+        let (phase, followed) = match action {
+            FollowAction::Read { slot, at_ms } => {
+                let (began_ms, read) = self.node.read_manifest(slot, at_ms).await;
+                ("manifest", Followed::Manifest(began_ms, read))
+            }
+            FollowAction::Publish { slot, until_ms } => ("publish", self.publish(slot, until_ms).await?),
+            FollowAction::Survey(decided) => {
+                let majority = self.node.round().survey(&self.node.ctx, &self.node.run, &decided.manifest).await;
+                ("survey", Followed::Majority(self.node.ctx.now_ms(), majority))
+            }
+            FollowAction::Gather(decided) => {
+                let here = self.collected.window == decided.manifest.window;
+                let at_hand: HashMap<_, _> = if here { self.collected.objects.clone().into_iter().collect() } else { HashMap::new() };
+                if !self.node.gather(&decided, at_hand).await? {
+                    return Ok(Outcome::Failed("not all objects of the manifest are to be had".into()));
+                }
+                self.decided = Some(decided);
+                ("gather", Followed::Gathered)
+            }
+            FollowAction::Apply(_) => {
+                let (peers, held_out) = (self.node.take_peers(), self.held_out.clone());
+                let job = self.node.worker.run(move |work| (work.aggregate(&peers), work.losses(&held_out)));
+                let (theta, losses) = job.await?;
+                self.held_out_loss = match losses {
+                    Ok(losses) if !losses.is_empty() => Some(losses.iter().sum::<f64>() / losses.len() as f64),
+                    Ok(_) => None,
+                    Err(error) => {
+                        self.node.ctx.warn(format!("the held-out loss could not be measured: {error}"));
+                        None
+                    }
+                };
+                ("apply", Followed::Applied(theta))
+            }
+            FollowAction::SettleVoid => ("apply", Followed::Settled),
+        };
+        self.node.add_time(phase, begun);
+        Ok(Outcome::Followed(followed))
+    }
+
+    /// Publishes this validator's manifest, unless one is there already: a restart must not decide a window a second time.
+    async fn publish(&mut self, slot: u32, until_ms: u64) -> Result<Followed, NodeError> {
+        let ctx = self.node.ctx.clone();
+        let began_ms = ctx.now_ms();
+        let opened = std::mem::take(&mut self.collected.opened);
+        let (clip_norms, opened) = self.node.worker.run(move |work| (work.clip_norms(&opened), opened)).await?;
+        let manifest = self.manifest(slot, &opened, clip_norms);
+        let window = manifest.window;
+        let accepted: Vec<Uid> = manifest.accepted.iter().map(|accepted| accepted.uid).collect();
+        let bytes = match signed::sign(&manifest, &*ctx.key) {
+            Ok(bytes) if bytes.len() as u64 <= MANIFEST_BYTES_MAX && ctx.now_ms() < until_ms => bytes,
+            Ok(_) => return Ok(Followed::Manifest(began_ms, ManifestRead::Absent { why: "there was no time left to publish".into() })),
+            Err(error) => return Ok(Followed::Manifest(began_ms, ManifestRead::Absent { why: error.to_string() })),
+        };
+        match ctx.bucket.put_if_absent(&names::manifest(window, slot), bytes.into()).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            // Whether it was written is found out by reading it.
+            Err(error) => ctx.warn(format!("publishing the manifest of window {window} failed: {error}")),
+        }
+        let (began_ms, read) = self.node.read_manifest(slot, 0).await;
+        if let ManifestRead::Found(decided) = &read {
+            ctx.note(Entry::Published { window, slot, accepted, manifest: decided.digest });
+        }
+        Ok(Followed::Manifest(began_ms, read))
+    }
+
+    fn manifest(&self, slot: u32, opened: &[templar_codec::Opened], clip_norms: Vec<f32>) -> Manifest {
+        let position = self.machine.position();
+        let collected = &self.collected;
+        let enough = opened.len() >= self.node.run.hparams().minimum_peers;
+        let accepted = opened.iter().filter(|_| enough).filter_map(|peer| {
+            let uid = peer.header().uid;
+            let commit = collected.commits.iter().find(|commit| commit.uid == uid)?;
+            Some(Accepted { uid, hotkey: peer.header().hotkey, object: commit.object, object_bytes: commit.object_bytes })
+        });
+        Manifest {
+            run: self.node.run.id,
+            window: position.window,
+            slot,
+            global_step: position.global_step,
+            theta_before: position.theta,
+            accepted: accepted.collect(),
+            clip_norms: if enough && !opened.is_empty() { clip_norms } else { vec![] },
+            commits: collected.commits.clone(),
+            refused: collected.refused.clone(),
+            previous: position.manifest,
+        }
+    }
+
+    async fn evaluate(&mut self, at: &Position) -> Result<Outcome, NodeError> {
+        let reader = self.node.shard(at.global_step).await?;
+        let seed = self.evaluation_seed(at.window).await?;
+        let peers = self.node.take_peers();
+        let mut subjects = Vec::with_capacity(peers.len());
+        for peer in &peers {
+            let uid = peer.header().uid;
+            subjects.push(Subject { uid, assignment: self.node.assignment(uid, at.window, reader.n_samples())? });
+        }
+        let evaluation = self.node.run.hparams().evaluation.clone();
+        let job = self.node.worker.run(move |work| {
+            let clip_norms = work.clip_norms(&peers);
+            let measured = evaluate(work, &evaluation, &reader, seed, &subjects, &peers, &clip_norms);
+            (measured, peers)
+        });
+        let (measured, peers) = job.await?;
+        self.node.put_peers(peers);
+        let scored = match measured {
+            Ok(measurements) => self.score(at.window, &measurements).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(match scored {
+            Ok(()) => Outcome::Done,
+            Err(why) => {
+                self.node.ctx.warn(format!("window {} was not scored: {why}", at.window));
+                Outcome::Failed(why)
+            }
+        })
+    }
+
+    /// What draws the sequences: the hash of the first block after the window, which no miner knew when it committed.
+    async fn evaluation_seed(&self, window: Window) -> Result<Digest, NodeError> {
+        let ctx = &self.node.ctx;
+        let block = window.next().first_block(self.node.run.blocks_per_window());
+        let hash = ctx.insist("read a block's hash", || ctx.chain.block_hash(block)).await?;
+        let fallback = self.decided.as_ref().map_or([0; 32], |decided| decided.digest.0);
+        Ok(Digest(hash.map_or(fallback, |hash| hash.0)))
+    }
+
+    fn score(&mut self, window: Window, measurements: &[Measurement]) -> Result<(), Box<dyn std::error::Error>> {
+        let members: BTreeMap<Uid, AccountId> = {
+            let roster = &self.node.round().roster;
+            roster.miners.iter().chain(&roster.validators).map(|member| (member.uid, member.hotkey)).collect()
+        };
+        let mut scorer = self.scorer.clone();
+        scorer.retain(&members);
+        let judgements = scorer.observe(window, measurements)?;
+        write_atomically(&self.scores_path, &serde_json::to_vec(&scorer)?)?;
+        self.scorer = scorer;
+        let weights: BTreeMap<Uid, f64> = self.scorer.weights().nonzero().into_iter().collect();
+        for (judgement, measurement) in judgements.iter().zip(measurements) {
+            let weight = weights.get(&judgement.uid).copied().unwrap_or(0.0);
+            self.node.ctx.note(Entry::Evaluated { window, evaluation: peer_evaluation(judgement, measurement, weight) });
+        }
+        Ok(())
+    }
+
+    async fn set_weights(&mut self, window: Window) -> Outcome {
+        let ctx = &self.node.ctx;
+        let weights = self.scorer.weights().nonzero();
+        let encoded = to_u16(&weights);
+        if encoded.is_empty() {
+            return Outcome::Failed("nobody has a weight above zero yet".into());
+        }
+        match ctx.chain.put_weights(&*ctx.key, ctx.netuid, &encoded, 0, Wait::InBlock).await {
+            Ok(report) => {
+                ctx.note(Entry::Weights { window, block: report.tx.block, weights: weights.into_iter().collect() });
+                Outcome::Done
+            }
+            Err(error) => {
+                ctx.warn(format!("the weights of window {window} were not set: {error}"));
+                Outcome::Failed(error.to_string())
+            }
+        }
+    }
+
+    async fn checkpoint(&mut self, at: Position) -> Result<Outcome, NodeError> {
+        let config = recipe::llama(self.node.run.hparams(), Some(self.tokenizer.eos()))?;
+        let (dir, tokenizer) = (self.model_dir.clone(), self.tokenizer.clone());
+        let job = self.node.worker.run(move |work| {
+            let saved = model_dir::save(&dir, &config, &tokenizer, work.specs(), work.theta(), &at);
+            let file = checkpoint::encode(work.specs(), work.theta(), &checkpoint::Metadata::new());
+            (saved, file, work.digest().clone())
+        });
+        let (saved, file, theta) = job.await?;
+        if let Err(error) = saved {
+            self.node.ctx.warn(format!("the model could not be written to {}: {error}", self.model_dir.display()));
+        }
+        let file = file?;
+        let pointer = CheckpointPointer {
+            run: self.node.run.id,
+            next_window: at.window,
+            global_step: at.global_step,
+            file: Digest::of(&file),
+            file_bytes: file.len() as u64,
+            theta: theta.root,
+            theta_parts: theta.parts,
+            manifest: at.manifest,
+        };
+        let ctx = &self.node.ctx;
+        let put = async {
+            let envelope = signed::sign(&pointer, &*ctx.key).map_err(|error| error.to_string())?;
+            ctx.bucket.put(&names::checkpoint(&pointer.file), file.into()).await.map_err(|error| error.to_string())?;
+            ctx.bucket.put(names::CHECKPOINT_LATEST, envelope.into()).await.map_err(|error| error.to_string())
+        };
+        Ok(match put.await {
+            Ok(()) => {
+                let CheckpointPointer { next_window, global_step, theta: state_digest, file_bytes, .. } = pointer;
+                ctx.note(Entry::Checkpoint { next_window, global_step, state_digest, file_bytes });
+                self.prune_checkpoints(&pointer.file).await;
+                Outcome::Done
+            }
+            Err(why) => {
+                ctx.warn(format!("the checkpoint of window {} was not published: {why}", at.window));
+                Outcome::Failed(why)
+            }
+        })
+    }
+
+    /// Keeps the newest checkpoints, as many as the retention says.
+    async fn prune_checkpoints(&self, newest: &Digest) {
+        let keep = usize::try_from(self.node.run.hparams().retention.checkpoints).unwrap_or(usize::MAX).max(1);
+        let newest = names::checkpoint(newest);
+        let Ok(mut files) = self.node.ctx.bucket.list(names::CHECKPOINTS).await else { return };
+        files.retain(|file| file.key.ends_with(".safetensors") && file.key != newest);
+        files.sort_by_key(|file| std::cmp::Reverse(file.last_modified_ms));
+        for file in files.into_iter().skip(keep - 1) {
+            // What stays is deleted after the next checkpoint.
+            let _ = self.node.ctx.bucket.delete(&file.key).await;
+        }
+    }
+
+    async fn resync(&mut self, why: String) -> Outcome {
+        let ctx = &self.node.ctx;
+        ctx.note(Entry::Resync { why });
+        // A checkpoint that does not help would be loaded in a tight loop without this.
+        ctx.clock.sleep_until(ctx.now_ms() + self.node.run.block_ms()).await;
+        match self.node.load_checkpoint().await {
+            Ok(position) => Outcome::Loaded(position),
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    async fn report(&mut self, window: Window, after: Position, stepped: bool) {
+        let decided = self.decided.take().filter(|decided| decided.manifest.window == window);
+        let mut entry = self.node.window_entry(window, &after, stepped, decided.as_deref());
+        entry.held_out_loss = self.held_out_loss.take();
+        self.node.ctx.note(Entry::Window(Box::new(entry)));
+        let retention = &self.node.run.hparams().retention;
+        let bucket = &self.node.ctx.bucket;
+        // What cannot be deleted now is deleted at the next start.
+        if let Some(old) = window.0.checked_sub(retention.accepted_windows) {
+            for member in &self.node.round().roster.miners {
+                let _ = bucket.delete(&names::accepted(Window(old), member.uid)).await;
+            }
+        }
+        if let Some(old) = window.0.checked_sub(retention.manifests_windows) {
+            for slot in 0..self.node.run.hparams().timetable.slots {
+                let _ = bucket.delete(&names::manifest(Window(old), slot)).await;
+            }
+        }
+    }
+
+    /// Deletes what former processes have left beyond the retention.
+    async fn prune_all(&self, window: Window) {
+        let retention = &self.node.run.hparams().retention;
+        for (folder, windows) in [(names::ACCEPTED, retention.accepted_windows), (names::MANIFESTS, retention.manifests_windows)] {
+            let oldest = window.0.saturating_sub(windows);
+            let keep = |name: &str| names::window_of(name).is_none_or(|of| of.0 >= oldest);
+            if let Err(error) = self.node.ctx.bucket.prune(folder, keep).await {
+                self.node.ctx.warn(format!("old objects below {folder} stay in the bucket: {error}"));
+            }
+        }
+    }
+}
+
+fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: f64) -> PeerEvaluation {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
+    PeerEvaluation {
+        uid: judgement.uid,
+        own_loss: pair(&measurement.own),
+        random_loss: pair(&measurement.random),
+        gradient_score: judgement.random.value,
+        standard_error: judgement.random.standard_error,
+        binary_average: f64::from(judgement.binary_moving_average),
+        ordinal: judgement.ordinal,
+        weight,
+    }
+}
+
+/// The scores of a former process, or fresh ones; damage is said and costs the history, not the validator.
+fn load_scores(node: &Node, path: &std::path::Path) -> Scorer {
+    let config = ScorerConfig::from(&node.run.hparams().evaluation);
+    let fresh = || Scorer::new(config);
+    let bytes = match std::fs::metadata(path).and_then(|meta| if meta.len() > SCORES_BYTES_MAX { Ok(vec![]) } else { std::fs::read(path) }) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return fresh(),
+        Err(error) => {
+            node.ctx.warn(format!("the scores in {} cannot be read, starting without: {error}", path.display()));
+            return fresh();
+        }
+    };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        node.ctx.warn(format!("the scores in {} are damaged, starting without: {error}", path.display()));
+        fresh()
+    })
+}
+
+/// The held-out tokens on which the loss is reported: whole sequences from the start of the held-out text.
+async fn held_out_tokens(node: &Node) -> Result<Vec<u32>, NodeError> {
+    let hparams = node.run.hparams();
+    let file = tokio::time::timeout(Duration::from_secs(600), node.cache.held_out()).await;
+    let file = file.map_err(|_| NodeError::Join(crate::join::JoinError::Data("the held-out text did not arrive in 10 minutes".into())))??;
+    let seq_len = hparams.sequence_length as u64;
+    let sequences = (file.n_tokens() / seq_len).min(hparams.evaluation.held_out_sequences as u64);
+    let mut tokens = vec![0; usize::try_from(sequences * seq_len).unwrap_or(0)];
+    file.read(0, &mut tokens).map_err(|error| crate::workspace::WorkError::Data(error.to_string()))?;
+    Ok(tokens)
+}

@@ -1,0 +1,9 @@
+//! The validator: its state machine, and the driver that performs the machine's effects.
+
+pub mod collect;
+pub mod driver;
+pub mod evaluate;
+pub mod machine;
+#[cfg(test)]
+mod machine_tests;
+pub mod start;

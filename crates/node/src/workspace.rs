@@ -1,0 +1,291 @@
+//! The heavy state of a node and what is done with it: inner steps, compression, aggregation, evaluation.
+//!
+//! The workspace owns θ on the host; the engine holds θ, or a θ' that grew from it, and is loaded again before it is used for another
+//! purpose. θ changes only in [`Workspace::set_theta`] and [`Workspace::aggregate`], always together with its digest.
+
+use crate::recipe;
+use templar_codec::{self as codec, Header, Layout, Opened, Refusal, SparseUpdate};
+use templar_model::{Batch, ModelError, Moments, Schedule, SequenceLoss, Trainer};
+use templar_protocol::hparams::Hparams;
+use templar_protocol::{Digest, GlobalStep, ParamSpec, Theta, ThetaDigest};
+use templar_wallet::Signer;
+
+/// What the engine's parameters are at present.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Engine {
+    /// θ itself.
+    Theta,
+    /// What inner steps have made of θ.
+    Trained,
+    /// Something older.
+    Stale,
+}
+
+/// How a window's inner steps went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TrainReport {
+    /// Steps taken.
+    pub steps: u32,
+    /// Loss of the first step, nats per token.
+    pub entry_loss: f64,
+    /// Loss of the last step, nats per token.
+    pub last_loss: f64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Mean over the steps of the gradient's norm before clipping.
+    pub gradient_norm: f64,
+    /// Rate of the last step.
+    pub learning_rate: f64,
+}
+
+/// Something in the workspace failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The model, the engine or a batch.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Parameters that are not the model's.
+    #[error("θ has other parameters than the run's model: {0}")]
+    Shape(String),
+    /// Tokens that cannot be read.
+    #[error("the training data cannot be read: {0}")]
+    Data(String),
+}
+
+/// θ, the engine, and a miner's residual.
+pub struct Workspace {
+    hparams: Hparams,
+    schedule: Schedule,
+    layout: Layout,
+    trainer: Box<dyn Trainer>,
+    engine: Engine,
+    theta: Theta,
+    digest: ThetaDigest,
+    residual: Theta,
+}
+
+impl Workspace {
+    /// A workspace for the model of `trainer`, with θ zero until [`Workspace::set_theta`].
+    ///
+    /// # Errors
+    /// The codec cannot carry the model's shapes.
+    pub fn new(hparams: Hparams, trainer: Box<dyn Trainer>) -> Result<Self, WorkError> {
+        let layout = Layout::new(trainer.specs(), recipe::codec(&hparams)).map_err(|error| WorkError::Shape(error.to_string()))?;
+        let digest = ThetaDigest { root: Digest::default(), parts: vec![] };
+        let schedule = recipe::schedule(&hparams);
+        Ok(Self { hparams, schedule, layout, trainer, engine: Engine::Stale, theta: vec![], digest, residual: vec![] })
+    }
+
+    /// The parameters' names and shapes.
+    pub fn specs(&self) -> &[ParamSpec] {
+        self.trainer.specs()
+    }
+
+    /// The codec's view of the model.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// θ.
+    pub fn theta(&self) -> &[Vec<f32>] {
+        &self.theta
+    }
+
+    /// The digest of θ.
+    pub fn digest(&self) -> &ThetaDigest {
+        &self.digest
+    }
+
+    /// Replaces θ and gives its digest.
+    ///
+    /// # Errors
+    /// Its lengths are not the model's.
+    pub fn set_theta(&mut self, theta: Theta) -> Result<Digest, WorkError> {
+        let fits = theta.len() == self.specs().len() && theta.iter().zip(self.specs()).all(|(values, spec)| values.len() == spec.len());
+        if !fits {
+            return Err(WorkError::Shape(format!("{} parameters of other lengths", theta.len())));
+        }
+        self.digest = ThetaDigest::of(self.trainer.specs(), &theta);
+        self.theta = theta;
+        self.engine = Engine::Stale;
+        Ok(self.digest.root)
+    }
+
+    fn load(&mut self) -> Result<(), WorkError> {
+        if self.engine != Engine::Theta {
+            self.trainer.load(&self.theta)?;
+            self.engine = Engine::Theta;
+        }
+        Ok(())
+    }
+
+    /// Takes inner steps from θ over `rows(step)`, the token rows of each step, until they are done or `stop` says so.
+    ///
+    /// # Errors
+    /// The engine failed or a batch does not fit.
+    pub fn train(
+        &mut self,
+        global_step: GlobalStep,
+        mut rows: impl FnMut(u32) -> Result<Option<Vec<u32>>, WorkError>,
+        stop: impl Fn() -> bool,
+    ) -> Result<TrainReport, WorkError> {
+        self.load()?;
+        let mut report = TrainReport::default();
+        let mut norms = 0.0;
+        for step in 0..u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX) {
+            if stop() {
+                break;
+            }
+            let Some(tokens) = rows(step)? else { break };
+            let batches = self.micro_batches(&tokens)?;
+            let hyper = recipe::inner_hyper(&self.hparams, &self.schedule, global_step, step);
+            self.engine = Engine::Trained;
+            let stats = self.trainer.inner_step(&batches, &hyper)?;
+            report.tokens += stats.tokens;
+            if stats.targets == 0 {
+                continue;
+            }
+            if report.steps == 0 {
+                report.entry_loss = stats.loss;
+            }
+            report.steps += 1;
+            report.last_loss = stats.loss;
+            report.learning_rate = hyper.lr;
+            norms += stats.grad_norm;
+        }
+        report.gradient_norm = norms / f64::from(report.steps.max(1));
+        Ok(report)
+    }
+
+    fn micro_batches(&self, tokens: &[u32]) -> Result<Vec<Batch>, WorkError> {
+        let seq_len = self.hparams.sequence_length;
+        let row_tokens = self.hparams.micro_batch_size.max(1) * seq_len;
+        let batches = tokens.chunks(row_tokens).map(|rows| Batch::new(rows.to_vec(), rows.len() / seq_len, seq_len));
+        Ok(batches.collect::<Result<_, _>>()?)
+    }
+
+    /// Compresses θ − θ' with the residual and seals it; the residual keeps what is not sent. What `header`
+    /// says of θ and the payload is filled in.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    pub fn compress(&mut self, mut header: Header, null_round: bool, signer: &dyn Signer) -> Result<Vec<u8>, WorkError> {
+        let mut trained: Theta = Vec::with_capacity(self.theta.len());
+        for index in 0..self.theta.len() {
+            let mut values = Vec::new();
+            self.trainer.read(index, &mut values)?;
+            trained.push(values);
+        }
+        self.engine = Engine::Stale;
+        self.ensure_residual();
+        let decay = self.hparams.momentum_decay as f32;
+        let compressed = codec::compress(&self.layout, &self.theta, &trained, &mut self.residual, decay, null_round);
+        header.theta = self.digest.root;
+        Ok(codec::seal(&header, &compressed.payload, signer))
+    }
+
+    fn ensure_residual(&mut self) {
+        if self.residual.is_empty() {
+            self.residual = self.trainer.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
+        }
+    }
+
+    /// Gives what an object of ours held back to the residual: it was not aggregated.
+    ///
+    /// # Errors
+    /// The payload is not one of this model.
+    pub fn give_back(&mut self, payload: &[u8]) -> Result<(), Refusal> {
+        self.ensure_residual();
+        codec::give_back(&self.layout, payload, &mut self.residual)
+    }
+
+    /// The residual and the optimiser's moments, for the private state.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    pub fn private(&mut self) -> Result<(Theta, Moments), WorkError> {
+        self.ensure_residual();
+        Ok((self.residual.clone(), self.trainer.moments()?))
+    }
+
+    /// Takes residual and moments of a private state back.
+    ///
+    /// # Errors
+    /// They are not the model's.
+    pub fn restore(&mut self, residual: Theta, moments: Moments) -> Result<(), WorkError> {
+        if residual.len() != self.specs().len() || residual.iter().zip(self.specs()).any(|(values, spec)| values.len() != spec.len()) {
+            return Err(WorkError::Shape("the residual is another model's".into()));
+        }
+        self.trainer.load_moments(moments)?;
+        self.residual = residual;
+        Ok(())
+    }
+
+    /// L2 norm of the residual.
+    pub fn residual_norm(&self) -> f64 {
+        let squares = |values: &Vec<f32>| values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+        self.residual.iter().map(squares).sum::<f64>().sqrt()
+    }
+
+    /// Opens a sealed object: seal, digests, bounds and structure.
+    ///
+    /// # Errors
+    /// The refusal says which check failed.
+    pub fn open(&self, bytes: &[u8], expect: &codec::Expect) -> Result<Opened, Refusal> {
+        codec::open(bytes, &self.layout, expect)
+    }
+
+    /// The clipping thresholds of these peers: the lower median of each parameter's norms.
+    pub fn clip_norms(&self, peers: &[Opened]) -> Vec<f32> {
+        let norms: Vec<Vec<f64>> = peers.iter().map(codec::norms).collect();
+        let of_param = |index: usize| norms.iter().map(|norms| norms[index]).collect::<Vec<f64>>();
+        (0..self.specs().len()).map(|index| codec::aggregate::lower_median(&of_param(index)) as f32).collect()
+    }
+
+    /// Aggregates `peers` (in uid order) and takes the outer step: θ ← θ − α · mean.
+    pub fn aggregate(&mut self, peers: &[Opened]) -> Digest {
+        if !peers.is_empty() {
+            let rate = self.hparams.outer_learning_rate as f32;
+            codec::aggregate(&self.layout, peers, &mut self.theta, rate);
+            self.digest = ThetaDigest::of(self.trainer.specs(), &self.theta);
+            self.engine = Engine::Stale;
+        }
+        self.digest.root
+    }
+
+    /// Mean loss of each sequence in `tokens` at θ, nats per token.
+    ///
+    /// # Errors
+    /// The engine failed or the tokens do not fit.
+    pub fn losses(&mut self, tokens: &[u32]) -> Result<Vec<f64>, WorkError> {
+        self.load()?;
+        self.losses_as_loaded(tokens)
+    }
+
+    /// What `peer`'s clipped update, at the run's evaluation rate, would subtract from θ.
+    pub fn trial_update(&self, peer: &Opened, clip_norms: &[f32]) -> SparseUpdate {
+        let rate = self.hparams.outer_learning_rate * self.hparams.evaluation.eval_lr_factor;
+        codec::sparse_update(&self.layout, peer, clip_norms, rate as f32)
+    }
+
+    /// Losses of `tokens` with `update` applied; θ is as before afterwards.
+    ///
+    /// # Errors
+    /// The engine failed, or tokens or update do not fit.
+    pub fn losses_with(&mut self, update: &SparseUpdate, tokens: &[&[u32]]) -> Result<Vec<Vec<f64>>, WorkError> {
+        self.load()?;
+        self.trainer.apply_sparse(update)?;
+        let losses: Result<Vec<_>, _> = tokens.iter().map(|tokens| self.losses_as_loaded(tokens)).collect();
+        self.trainer.undo_sparse()?;
+        losses
+    }
+
+    fn losses_as_loaded(&mut self, tokens: &[u32]) -> Result<Vec<f64>, WorkError> {
+        let mut losses = Vec::new();
+        for batch in self.micro_batches(tokens)? {
+            let mean = |loss: SequenceLoss| loss.sum / loss.tokens.max(1) as f64;
+            losses.extend(self.trainer.losses(&batch)?.into_iter().map(mean));
+        }
+        Ok(losses)
+    }
+}
