@@ -1,2 +1,72 @@
-//! The `templar` binary.
-fn main() {}
+//! The `templar` binary: arguments in, exit codes and messages out.
+//!
+//! Each command is a module below [`commands`]; it does one thing with the crates of the workspace and prints the result. Exit codes: 0
+//! done, 1 failed, 2 wrong usage, 130 and 143 stopped by SIGINT or SIGTERM.
+
+mod commands;
+mod signals;
+
+use clap::{Parser, Subcommand};
+use miette::{IntoDiagnostic, WrapErr};
+use std::process::ExitCode;
+
+/// Incentivized, internet-wide training of language models: every role in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "templar", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole network on this machine: a chain, a store, miners and validators.
+    Localnet(commands::localnet::LocalnetArgs),
+    /// Mine: train on assigned data and share pseudo-gradients.
+    Miner(commands::node::MinerArgs),
+    /// Validate: decide rounds, score miners and set weights.
+    Validator(commands::node::ValidatorArgs),
+    Chain(commands::chain::ChainArgs),
+    Store(commands::store::StoreArgs),
+    Data(commands::data::DataArgs),
+    Wallet(commands::wallet::WalletArgs),
+    Params(commands::params::ParamsArgs),
+    Object(commands::object::ObjectArgs),
+    Bench(commands::bench::BenchArgs),
+    /// Continue a prompt with what a network has learned.
+    Generate(commands::generate::GenerateArgs),
+}
+
+impl Command {
+    fn run(self) -> miette::Result<ExitCode> {
+        match self {
+            Self::Localnet(args) => args.run(),
+            Self::Miner(args) => args.run(),
+            Self::Validator(args) => args.run(),
+            Self::Chain(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Store(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Data(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Wallet(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Params(args) => args.run(),
+            Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // HTTPS needs a provider of cryptography once per process; a second installation is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    cli.command.run().unwrap_or_else(|report| {
+        eprintln!("{report:?}");
+        ExitCode::FAILURE
+    })
+}
+
+/// A runtime for commands that wait for the network.
+fn runtime() -> miette::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.into_diagnostic().wrap_err("the threads for network work could not be started")
+}

@@ -1,0 +1,229 @@
+//! `templar chain`: the development chain as a process, and a look at a chain.
+
+use crate::{commands::wallet::WalletPath, signals::wait_for_stop};
+use clap::{Args, Subcommand};
+use miette::{IntoDiagnostic, WrapErr, bail, miette};
+use serde_json::json;
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
+use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait, server};
+use templar_protocol::{AccountId, Netuid};
+
+/// Rao in one TAO or alpha.
+const RAO: f64 = 1e9;
+
+/// Serves a development chain, or looks at a chain.
+#[derive(Debug, Args)]
+pub struct ChainArgs {
+    #[command(subcommand)]
+    command: ChainCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ChainCommand {
+    /// Run a development chain until SIGINT or SIGTERM.
+    Serve(ServeArgs),
+    /// Show the neurons of a subnet.
+    Metagraph(MetagraphArgs),
+    /// Register a hotkey on a subnet.
+    Register(RegisterArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The chain's directory; made if absent, continued if it holds a chain.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9944")]
+    listen: SocketAddr,
+    /// The genesis file: subnet, rules, accounts and first neurons. Needed to begin a chain, compared when it is continued.
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+    /// Milliseconds from block to block.
+    #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    block_ms: u64,
+    /// Virtual time that goes on only when this many participants sleep; for tests.
+    #[arg(long, value_name = "N")]
+    paced: Option<usize>,
+    /// Stop when standard input ends; for programs that start this one.
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+    /// Print where it listens as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Target {
+    /// The chain's address.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9944")]
+    chain: String,
+    /// The subnet.
+    #[arg(long, value_name = "N")]
+    netuid: Netuid,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct MetagraphArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Args)]
+struct RegisterArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    wallets: WalletPath,
+    /// The wallet.
+    #[arg(long, default_value = "default", env = "BT_WALLET_NAME", value_name = "NAME")]
+    wallet: String,
+    /// The hotkey to register.
+    #[arg(long, default_value = "default", env = "BT_WALLET_HOTKEY", value_name = "NAME")]
+    hotkey: String,
+    /// The hotkey file of this wallet whose account pays and will own the neuron [default: the hotkey itself].
+    #[arg(long, value_name = "NAME")]
+    payer: Option<String>,
+    /// The most that it may cost, rao.
+    #[arg(long, value_name = "RAO", default_value_t = 1_000_000_000)]
+    max_price: u64,
+}
+
+impl ChainArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A sentence that says what failed, why, and what to do.
+    pub fn run(self) -> miette::Result<()> {
+        match self.command {
+            ChainCommand::Serve(args) => crate::runtime()?.block_on(args.run()),
+            ChainCommand::Metagraph(args) => crate::runtime()?.block_on(args.run()),
+            ChainCommand::Register(args) => crate::runtime()?.block_on(args.run()),
+        }
+    }
+}
+
+impl ServeArgs {
+    async fn run(self) -> miette::Result<()> {
+        if !self.listen.ip().is_loopback() {
+            eprintln!("warning: {} is not loopback: whoever reaches this chain may read it and, when paced, stop its time", self.listen);
+        }
+        let listener = match tokio::net::TcpListener::bind(self.listen).await {
+            Ok(listener) => listener,
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                bail!("the port of {} is taken: stop what listens there, or choose another with --listen", self.listen)
+            }
+            Err(e) => return Err(e).into_diagnostic().wrap_err(format!("cannot listen on {}", self.listen)),
+        };
+        let genesis = self.genesis.as_deref().map(GenesisConfig::read).transpose().into_diagnostic()?;
+        let time = if self.paced.is_some() { BlockTime::Virtual(self.block_ms) } else { BlockTime::Interval(self.block_ms) };
+        let chain = DevChain::open(&self.dir, genesis.as_ref(), time).into_diagnostic()?;
+        let address = listener.local_addr().into_diagnostic()?;
+        let info = chain.info().await.into_diagnostic()?;
+        let head = chain.best();
+        if self.json {
+            let line = json!({ "endpoint": format!("http://{address}"), "genesis_hash": info.genesis_hash, "head": head });
+            println!("{line}");
+        } else {
+            println!(
+                "serving the chain in {} at http://{address}, block {} of genesis {}",
+                self.dir.display(),
+                head.number,
+                info.genesis_hash
+            );
+        }
+        let stop = async {
+            if let Err(e) = wait_for_stop(self.exit_with_parent).await {
+                eprintln!("error: the signals cannot be watched, so the chain stops: {e}");
+            }
+        };
+        server::serve(chain, listener, self.paced, stop).await.into_diagnostic()
+    }
+}
+
+impl MetagraphArgs {
+    async fn run(self) -> miette::Result<()> {
+        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let metagraph = chain.metagraph(self.target.netuid, At::Best).await.into_diagnostic()?;
+        if self.target.json {
+            println!("{}", serde_json::to_string(&metagraph).into_diagnostic()?);
+        } else {
+            print!("{}", table(&metagraph));
+        }
+        Ok(())
+    }
+}
+
+fn table(metagraph: &Metagraph) -> String {
+    let mut out = format!("subnet {}, block {}, last epoch at block {}\n", metagraph.netuid, metagraph.block, metagraph.last_epoch_block);
+    let header = format!(
+        "{:>4}  {:<48}  {:>14}  {:<6}  {:>9}  {:>9}  {:>12}",
+        "uid", "hotkey", "stake", "permit", "incentive", "dividends", "emission"
+    );
+    let share = |share: u16| f64::from(share) / f64::from(u16::MAX);
+    let amount = |rao: u64| rao as f64 / RAO;
+    let rows = metagraph.neurons.iter().map(|neuron| {
+        format!(
+            "{:>4}  {:<48}  {:>14.3}  {:<6}  {:>9.4}  {:>9.4}  {:>12.6}",
+            neuron.uid.0,
+            neuron.hotkey.to_string(),
+            amount(neuron.total_stake),
+            if neuron.permit { "yes" } else { "no" },
+            share(neuron.incentive),
+            share(neuron.dividends),
+            amount(neuron.emission),
+        )
+    });
+    for line in std::iter::once(header).chain(rows) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+impl RegisterArgs {
+    async fn run(self) -> miette::Result<()> {
+        let wallets = self.wallets.dir()?;
+        let hotkey = wallets.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?.public();
+        let payer = wallets.hotkey(&self.wallet, self.payer.as_ref().unwrap_or(&self.hotkey)).into_diagnostic()?;
+        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let registered = chain.register(&payer, self.target.netuid, &hotkey, self.max_price, Wait::InBlock).await;
+        let registered = registered.map_err(|e| miette!("{hotkey} was not registered: {e}"))?;
+        println!("{}", shown(&hotkey, &registered, self.target.json));
+        Ok(())
+    }
+}
+
+fn shown(hotkey: &AccountId, registered: &Registered, as_json: bool) -> String {
+    if as_json {
+        let Registered { tx, uid, price } = registered;
+        return json!({ "hotkey": hotkey, "uid": uid, "price_rao": price, "block": tx.block, "tx": tx.tx }).to_string();
+    }
+    format!("{hotkey} has uid {} since block {}; it cost {} TAO", registered.uid, registered.tx.block, registered.price as f64 / RAO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metagraph_is_a_table() {
+        let mut genesis = GenesisConfig::new(Netuid(3));
+        let neuron =
+            |i, stake| templar_chain::GenesisNeuron { hotkey: AccountId([i; 32]), coldkey: AccountId([i; 32]), stake, permit: false };
+        genesis.neurons = vec![neuron(1, 1_500_000_000), neuron(2, 0)];
+        let chain = DevChain::in_memory(&genesis, BlockTime::Virtual(250)).expect("the genesis is sound");
+        let metagraph = crate::runtime().expect("a runtime").block_on(chain.metagraph(Netuid(3), At::Best)).expect("the subnet is there");
+        let text = table(&metagraph);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "subnet 3, block 0, last epoch at block 0");
+        assert!(lines[1].starts_with(" uid  hotkey  ") && lines[1].ends_with("emission"), "{text}");
+        let words: Vec<&str> = lines[2].split_whitespace().collect();
+        let hotkey = AccountId([1; 32]).to_string();
+        assert_eq!(words, ["0", hotkey.as_str(), "1.500", "yes", "0.0000", "0.0000", "0.000000"]);
+        assert_eq!((lines.len(), lines[3].contains("  no  ")), (4, true), "{text}");
+    }
+}

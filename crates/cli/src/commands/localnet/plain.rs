@@ -1,0 +1,68 @@
+//! The network as plain lines: one for each window, for logs and pipes.
+
+use super::progress::{Progress, WindowProgress};
+use super::setup::Network;
+use templar_protocol::Uid;
+
+/// Prints each window once, when every node has ended it or the next one is over.
+pub struct Plain {
+    quiet: bool,
+    next: u64,
+}
+
+impl Plain {
+    /// Prints to standard output, or with `quiet` (when that is for JSON) to standard error.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, next: 0 }
+    }
+
+    /// Prints the windows that are over and not printed yet.
+    pub fn show(&mut self, progress: &Progress) {
+        let newest = progress.windows.keys().next_back().copied().unwrap_or(0);
+        for (number, window) in progress.windows.range(self.next..) {
+            let complete = window.entries.len() >= progress.nodes.len();
+            if window.ended.is_none() || !(complete || newest > number + 1) {
+                break;
+            }
+            let line = line(*number, window, progress);
+            if self.quiet { eprintln!("{line}") } else { println!("{line}") }
+            self.next = number + 1;
+        }
+    }
+}
+
+fn line(number: u64, window: &WindowProgress, progress: &Progress) -> String {
+    let Some(told) = window.told() else { return format!("window {number}") };
+    let loss = told.held_out_loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.3}"));
+    let digests: std::collections::BTreeSet<_> = window.entries.values().map(|entry| entry.state_digest).collect();
+    let agreement = if digests.len() == 1 { told.state_digest.short() } else { format!("{} different θ!", digests.len()) };
+    let weights: Vec<String> = progress.weights.iter().map(|(uid, weight)| format!("{uid}:{weight:.2}")).collect();
+    let refused: Vec<String> = told.refused.iter().map(|(uid, why)| format!("{uid} {}", why.split(':').next().unwrap_or(why))).collect();
+    let mut line = format!(
+        "window {number}  step {}  loss {loss} (unigram {:.3})  gathered {}  θ {agreement}  weights {}",
+        told.global_step,
+        progress.unigram_entropy,
+        list(&told.gathered),
+        if weights.is_empty() { "-".to_owned() } else { weights.join(" ") },
+    );
+    if !refused.is_empty() {
+        line += &format!("  refused {}", refused.join(", "));
+    }
+    line
+}
+
+fn list(uids: &[Uid]) -> String {
+    if uids.is_empty() { "nobody".into() } else { uids.iter().map(Uid::to_string).collect::<Vec<_>>().join(",") }
+}
+
+/// The last words: what was reached and how to go on.
+pub fn farewell(network: &Network, progress: &Progress, interrupted: bool) {
+    let dir = network.dir.display();
+    let windows = progress.counted().count();
+    if interrupted {
+        eprintln!("stopped after {windows} windows; run the same command again to resume in {dir}");
+    } else {
+        println!("{windows} windows done; everything is in {dir}");
+        println!("see what it has learned: templar generate --from {dir} --prompt \"fn main() {{\"");
+    }
+}

@@ -1,0 +1,330 @@
+//! What a local network needs before its first process starts: a directory with data, wallets, bucket keys and a genesis.
+//!
+//! `localnet.json` is written last and marks the directory as prepared; what a stopped preparation left is made anew.
+
+use super::LocalnetArgs;
+use super::calibrate;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use templar_chain::{GenesisConfig, GenesisNeuron, SubnetRules};
+use templar_data::{DataManifest, Input, PrepareOptions, Tokenizer};
+use templar_node::state::write_atomically;
+use templar_protocol::hparams::Hparams;
+use templar_protocol::{AccountId, Netuid, Uid};
+use templar_s3::AccessFile;
+use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
+use templar_wallet::{Signer, WalletDir};
+
+/// The subnet of a local network: the reference's on the main network.
+pub const NETUID: Netuid = Netuid(3);
+/// Name of the bucket with the data set.
+const DATASET: &str = "dataset";
+const HOTKEY: &str = "default";
+const CONFIG: &str = "localnet.json";
+const SHARD_TOKENS: u64 = 1 << 26;
+const HELD_OUT_SHARE: f64 = 0.02;
+/// Stake of the first validator, rao; each further one has a tenth less.
+const LEADER_STAKE: u64 = 10_000_000_000_000;
+const FUNDS: u64 = 1_000_000_000_000;
+/// The handbook: the text for machines without any Rust sources.
+const HANDBOOK: &[(&str, &str)] = &[
+    ("README.md", include_str!("../../../../../README.md")),
+    ("ARCHITECTURE.md", include_str!("../../../../../ARCHITECTURE.md")),
+    ("CONTRIBUTING.md", include_str!("../../../../../CONTRIBUTING.md")),
+    ("docs/concepts.md", include_str!("../../../../../docs/concepts.md")),
+    ("docs/quick-start.md", include_str!("../../../../../docs/quick-start.md")),
+    ("docs/native-container.md", include_str!("../../../../../docs/native-container.md")),
+];
+
+/// What is kept of a network from run to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Config {
+    version: u32,
+    miners: usize,
+    validators: usize,
+    chain_port: u16,
+    store_port: u16,
+    paced: bool,
+}
+
+/// A node of the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeSpec {
+    /// `validator-0`, `miner-2`.
+    pub name: String,
+    /// Its uid on the chain.
+    pub uid: Uid,
+    /// Whether it validates.
+    pub validates: bool,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// A prepared network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The network's directory.
+    pub dir: PathBuf,
+    /// Where the chain listens.
+    pub chain: SocketAddr,
+    /// Where the store listens.
+    pub store: SocketAddr,
+    /// The nodes by uid: validators first.
+    pub nodes: Vec<NodeSpec>,
+    /// Whether time is paced.
+    pub paced: bool,
+    /// Threads of each node.
+    pub threads: usize,
+    /// The hyper-parameters.
+    pub hparams: Hparams,
+    /// The data set.
+    pub data: DataManifest,
+}
+
+/// The preparation of a network.
+pub struct Plan<'a> {
+    /// What was asked for.
+    pub args: &'a LocalnetArgs,
+}
+
+impl Plan<'_> {
+    /// Prepares the directory, or checks that it is prepared for the same network.
+    ///
+    /// # Errors
+    /// The data is missing or too small, the disk refuses, the directory holds another network.
+    pub async fn prepare(&self) -> miette::Result<Network> {
+        let dir = &self.args.dir;
+        let failed = || format!("the directory {} cannot be prepared", dir.display());
+        std::fs::create_dir_all(dir).into_diagnostic().wrap_err_with(failed)?;
+        let dir = dir.canonicalize().into_diagnostic().wrap_err_with(failed)?;
+        let path = dir.join(CONFIG);
+        if path.exists() {
+            let text = std::fs::read(&path).into_diagnostic().wrap_err_with(failed)?;
+            let config: Config = serde_json::from_slice(&text).into_diagnostic().wrap_err_with(failed)?;
+            self.check_same(&config)?;
+            return self.network(dir, &config);
+        }
+        if dir.read_dir().into_diagnostic().wrap_err_with(failed)?.flatten().any(|entry| !OURS.contains(&&*entry.file_name().to_string_lossy())) {
+            return Err(miette!(help = "give an empty or new directory with --dir", "{} holds files that are not a localnet's", dir.display()));
+        }
+        let config = Config {
+            version: 1,
+            miners: self.args.miners.unwrap_or(3),
+            validators: self.args.validators.unwrap_or(1),
+            chain_port: free_port()?,
+            store_port: free_port()?,
+            paced: self.args.paced,
+        };
+        if config.miners == 0 || config.validators == 0 || config.miners + config.validators > 200 {
+            return Err(miette!(
+                help = "give at least one of each, and at most 200 together",
+                "{} miners and {} validators make no network",
+                config.miners,
+                config.validators
+            ));
+        }
+        self.make(&dir, &config)?;
+        write_atomically(&path, &json(&config)?).into_diagnostic().wrap_err_with(failed)?;
+        self.network(dir, &config)
+    }
+
+    fn check_same(&self, config: &Config) -> miette::Result<()> {
+        let args = self.args;
+        let other = |flag: &str, was: String| {
+            miette!(help = "leave the flag out to resume, or give a new directory with --dir", "this network was made with {flag} {was}")
+        };
+        if args.miners.is_some_and(|miners| miners != config.miners) {
+            return Err(other("--miners", config.miners.to_string()));
+        }
+        if args.validators.is_some_and(|validators| validators != config.validators) {
+            return Err(other("--validators", config.validators.to_string()));
+        }
+        if args.model.is_some() || args.inner_steps.is_some() || !args.data.is_empty() {
+            return Err(other("its own", "model, inner steps and data, which are part of its run".into()));
+        }
+        if args.paced && !config.paced {
+            return Err(other("the wall clock,", "not with --paced".into()));
+        }
+        Ok(())
+    }
+
+    fn make(&self, dir: &Path, config: &Config) -> miette::Result<()> {
+        let mut hparams = super::super::params::load(self.args.model.as_deref().unwrap_or("local"))?;
+        let tokenizer = Tokenizer::Byte;
+        hparams.model.vocab = hparams.model.vocab.max(tokenizer.vocab() as usize);
+        prepare_data(self.args, dir, &hparams, tokenizer)?;
+        hparams.inner_steps = match self.args.inner_steps {
+            Some(steps) => steps,
+            None if config.paced => hparams.inner_steps,
+            None => calibrate::inner_steps(&hparams, config.miners + config.validators, self.threads(config))?,
+        };
+        hparams.validate().into_diagnostic().wrap_err("the hyper-parameters cannot be used")?;
+        write(&dir.join("hparams.json"), hparams.to_json().as_bytes())?;
+        let accounts = make_wallets(dir, config)?;
+        make_access(dir, config)?;
+        make_genesis(dir, config, &accounts)
+    }
+
+    fn threads(&self, config: &Config) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.args.threads.unwrap_or_else(|| (cores / (config.miners + config.validators)).max(1))
+    }
+
+    fn network(&self, dir: PathBuf, config: &Config) -> miette::Result<Network> {
+        let hparams = super::super::params::load(&dir.join("hparams.json").to_string_lossy())?;
+        let data = DataManifest::read(&dir.join("data")).into_diagnostic()?;
+        let nodes = node_names(config).enumerate().map(|(index, (validates, name))| NodeSpec {
+            uid: Uid(index as u16),
+            dir: dir.join("nodes").join(&name),
+            validates,
+            name,
+        });
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Network {
+            chain: local(config.chain_port),
+            store: local(config.store_port),
+            nodes: nodes.collect(),
+            paced: config.paced,
+            threads: self.threads(config),
+            hparams,
+            data,
+            dir,
+        })
+    }
+}
+
+/// What a preparation leaves in the directory; anything else is somebody's own.
+const OURS: [&str; 9] = ["access.json", "chain", "data", "genesis.json", "hparams.json", "logs", "nodes", "store", "wallets"];
+
+impl Network {
+    /// The URL of a bucket of the store.
+    ///
+    /// # Errors
+    /// Never for the names used here.
+    pub fn bucket(&self, name: &str) -> miette::Result<BucketUrl> {
+        BucketUrl::local(self.store, name).into_diagnostic()
+    }
+
+    /// The bucket of the data set.
+    ///
+    /// # Errors
+    /// As [`Network::bucket`].
+    pub fn dataset(&self) -> miette::Result<BucketUrl> {
+        self.bucket(DATASET)
+    }
+
+    /// The chain's endpoint.
+    pub fn chain_url(&self) -> String {
+        format!("http://{}", self.chain)
+    }
+
+    /// The key of a node's bucket.
+    ///
+    /// # Errors
+    /// The access file is gone or damaged.
+    pub fn credentials(&self, bucket: &str) -> miette::Result<Credentials> {
+        let file = AccessFile::load(&self.dir.join("access.json")).into_diagnostic()?;
+        let entry = file.buckets().iter().find(|entry| entry.name == bucket);
+        let entry = entry.ok_or_else(|| miette!("the access file of {} has no key for {bucket}", self.dir.display()))?;
+        Ok(Credentials { access_key_id: entry.access_key_id.clone(), secret: entry.secret.clone() })
+    }
+
+    /// Publishes the data set to its bucket, as anybody would; what is there already stays.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn push_data(&self) -> miette::Result<()> {
+        let config = BucketConfig::with_credentials(self.dataset()?, self.credentials(DATASET)?);
+        let bucket = Bucket::open(&config, &Http::new(Reach::Anywhere).into_diagnostic()?).into_diagnostic()?;
+        let store = bucket.object_store();
+        templar_data::push(&self.dir.join("data"), &*store, "", &mut |_, _| {}).await.into_diagnostic().wrap_err("the data set cannot be published")?;
+        Ok(())
+    }
+}
+
+fn node_names(config: &Config) -> impl Iterator<Item = (bool, String)> + use<> {
+    let validators = (0..config.validators).map(|i| (true, format!("validator-{i}")));
+    validators.chain((0..config.miners).map(|i| (false, format!("miner-{i}"))))
+}
+
+fn prepare_data(args: &LocalnetArgs, dir: &Path, hparams: &Hparams, tokenizer: Tokenizer) -> miette::Result<()> {
+    let inputs = if args.data.is_empty() {
+        templar_data::default_inputs(HANDBOOK)
+    } else {
+        args.data.iter().cloned().map(Input::Path).collect()
+    };
+    let options = PrepareOptions {
+        inputs,
+        out_dir: dir.join("data"),
+        tokenizer,
+        seq_len: u32::try_from(hparams.sequence_length).into_diagnostic()?,
+        shard_tokens: SHARD_TOKENS,
+        held_out_share: HELD_OUT_SHARE,
+        prefix: "train".into(),
+        data_limit: Some(args.data_limit.0),
+        field: "text".into(),
+        reference_ids: false,
+    };
+    let manifest = templar_data::prepare(options, &mut |_| {}).into_diagnostic().wrap_err("the training text cannot be prepared")?;
+    let needed = (hparams.inner_steps * hparams.target_batch_size) as u64;
+    if manifest.samples_min() < needed {
+        return Err(miette!(
+            help = "give more text with --data, or fewer steps with --inner-steps",
+            "the text gives {} samples of {} tokens, a window of one miner needs {needed}",
+            manifest.samples_min(),
+            hparams.sequence_length
+        ));
+    }
+    Ok(())
+}
+
+fn make_wallets(dir: &Path, config: &Config) -> miette::Result<Vec<AccountId>> {
+    let root = dir.join("wallets");
+    let _ = std::fs::remove_dir_all(&root);
+    let wallets = WalletDir::new(root);
+    let keys = node_names(config).map(|(_, name)| Ok(wallets.new_hotkey(&name, HOTKEY).into_diagnostic()?.account_id()));
+    keys.collect()
+}
+
+fn make_access(dir: &Path, config: &Config) -> miette::Result<()> {
+    let path = dir.join("access.json");
+    let _ = std::fs::remove_file(&path);
+    let mut file = AccessFile::load_or_new(&path).into_diagnostic()?;
+    for name in node_names(config).map(|(_, name)| name).chain([DATASET.to_owned()]) {
+        file.add_bucket(&name, true).into_diagnostic()?;
+    }
+    file.save(&path).into_diagnostic()
+}
+
+fn make_genesis(dir: &Path, config: &Config, accounts: &[AccountId]) -> miette::Result<()> {
+    let mut genesis = GenesisConfig::new(NETUID);
+    genesis.rules = SubnetRules { max_allowed_validators: config.validators as u16, ..SubnetRules::default() };
+    genesis.accounts = accounts.iter().map(|account| (*account, FUNDS)).collect();
+    genesis.neurons = accounts
+        .iter()
+        .zip(node_names(config))
+        .enumerate()
+        .map(|(index, (hotkey, (validates, _)))| GenesisNeuron {
+            hotkey: *hotkey,
+            coldkey: *hotkey,
+            stake: if validates { LEADER_STAKE - LEADER_STAKE / 10 * (index as u64).min(9) } else { 0 },
+            permit: validates,
+        })
+        .collect();
+    genesis.write(&dir.join("genesis.json")).into_diagnostic()
+}
+
+fn free_port() -> miette::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic().wrap_err("no port is free on the loopback interface")?;
+    Ok(listener.local_addr().into_diagnostic()?.port())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> miette::Result<()> {
+    write_atomically(path, bytes).into_diagnostic().wrap_err_with(|| format!("{} cannot be written", path.display()))
+}
+
+fn json(value: &impl Serialize) -> miette::Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).into_diagnostic()
+}

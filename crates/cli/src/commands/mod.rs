@@ -1,0 +1,12 @@
+//! One module for each command of the binary.
+
+pub mod bench;
+pub mod chain;
+pub mod data;
+pub mod generate;
+pub mod localnet;
+pub mod node;
+pub mod object;
+pub mod params;
+pub mod store;
+pub mod wallet;

@@ -1,0 +1,262 @@
+//! `templar miner` and `templar validator`: one node each, until a signal asks it to drain.
+
+use crate::signals::{StopReason, wait_for_stop};
+use clap::Args;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use templar_chain::{Chain, ChainError, Clock, HttpChain, PacedClock, RealClock};
+use templar_node::context::Context;
+use templar_node::journal::{Entry, Journal};
+use templar_node::miner::driver::{Miner, RESYNC_REQUEST};
+use templar_node::node::{NodeError, NodeSettings, make_dir};
+use templar_node::stop::Stop;
+use templar_node::validator::driver::Validator;
+use templar_node::validator::start::StartRun;
+use templar_protocol::Netuid;
+use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
+use templar_wallet::Signer;
+
+/// What miners and validators have in common.
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// The chain's endpoint.
+    #[arg(long, env = "TEMPLAR_CHAIN", default_value = "http://127.0.0.1:9944", value_name = "URL")]
+    chain: String,
+    /// The subnet.
+    #[arg(long, env = "TEMPLAR_NETUID", default_value_t = 3)]
+    netuid: u16,
+    /// The folder of the wallets [default: ~/.bittensor/wallets].
+    #[arg(long, env = "TEMPLAR_WALLET_PATH", value_name = "DIR")]
+    wallet_path: Option<PathBuf>,
+    /// The wallet.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    wallet: String,
+    /// The hotkey in the wallet.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    hotkey: String,
+    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY.
+    #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
+    bucket: String,
+    /// The node's directory: private state, data and journal.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Threads for training and codec [default: all cores].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Join only a run with these hyper-parameters: a preset or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    params: Option<String>,
+    /// Stop when standard input is closed.
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+/// Mines until it is stopped.
+#[derive(Debug, Args)]
+pub struct MinerArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Ask the miner that runs in --dir to load the newest checkpoint; without one, start it (a start always loads it).
+    #[arg(long)]
+    resync: bool,
+}
+
+/// Validates until it is stopped.
+#[derive(Debug, Args)]
+pub struct ValidatorArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Start a run with these hyper-parameters (a preset or a file), unless the bucket already holds one.
+    #[arg(long, value_name = "NAME|FILE", requires = "data")]
+    start_run: Option<String>,
+    /// The bucket with the data set of the run to start.
+    #[arg(long, value_name = "URL")]
+    data: Option<String>,
+}
+
+impl MinerArgs {
+    /// Runs the miner.
+    ///
+    /// # Errors
+    /// It cannot join, or something failed that waiting would not mend.
+    pub fn run(self) -> miette::Result<ExitCode> {
+        let opened = self.node.open_dir()?;
+        let Some(lock) = opened else {
+            if self.resync {
+                let request = self.node.dir.join(RESYNC_REQUEST);
+                std::fs::write(&request, b"").into_diagnostic().wrap_err_with(|| format!("{} cannot be written", request.display()))?;
+                println!("the miner in {} will load the newest checkpoint before its next window", self.node.dir.display());
+                return Ok(ExitCode::SUCCESS);
+            }
+            return Err(self.node.in_use());
+        };
+        self.node.serve("miner", lock, |ctx, settings, stop| async move {
+            let (miner, position) = Miner::join(ctx, &settings, Arc::new(templar_tensor::Cpu::new())).await?;
+            miner.run(position, &stop).await
+        })
+    }
+}
+
+impl ValidatorArgs {
+    /// Runs the validator.
+    ///
+    /// # Errors
+    /// It cannot join, or something failed that waiting would not mend.
+    pub fn run(self) -> miette::Result<ExitCode> {
+        let start = match (&self.start_run, &self.data) {
+            (Some(hparams), Some(data)) => {
+                let data = BucketUrl::parse_peer(data).into_diagnostic().wrap_err("--data is no bucket that everybody can read")?;
+                Some(StartRun { hparams: super::params::load(hparams)?, data })
+            }
+            _ => None,
+        };
+        let lock = self.node.open_dir()?.ok_or_else(|| self.node.in_use())?;
+        self.node.serve("validator", lock, |ctx, settings, stop| async move {
+            let joining = Validator::join(ctx, &settings, Arc::new(templar_tensor::Cpu::new()), start.as_ref());
+            let (validator, position) = joining.await?;
+            validator.run(position, &stop).await
+        })
+    }
+}
+
+impl NodeArgs {
+    /// Makes the node's directory and locks it for this process; `None` when another process has it.
+    fn open_dir(&self) -> miette::Result<Option<File>> {
+        make_dir(&self.dir).into_diagnostic()?;
+        let path = self.dir.join("lock");
+        let failed = || format!("the directory {} cannot be used", self.dir.display());
+        let file = File::options().create(true).truncate(false).write(true).open(&path).into_diagnostic().wrap_err_with(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).into_diagnostic().wrap_err_with(failed),
+        }
+    }
+
+    fn in_use(&self) -> miette::Report {
+        miette!(
+            help = "stop the other process, or give this one a directory of its own with --dir",
+            "another node is running in {}",
+            self.dir.display()
+        )
+    }
+
+    fn serve<F, R>(self, role: &str, lock: File, work: F) -> miette::Result<ExitCode>
+    where
+        F: FnOnce(Arc<Context>, NodeSettings, Stop) -> R,
+        R: Future<Output = Result<(), NodeError>>,
+    {
+        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        let expected = self.params.as_deref().map(super::params::load).transpose()?;
+        let runtime = crate::runtime()?;
+        let code = runtime.block_on(async {
+            let stop = Stop::default();
+            let joined = self.context(role, threads);
+            let ctx = tokio::select! {
+                ctx = joined => ctx?,
+                reason = wait_for_stop(self.exit_with_parent) => return Ok(reason.into_diagnostic()?.exit_code()),
+            };
+            let settings = NodeSettings { dir: self.dir.clone(), threads, expected };
+            let running = work(ctx.clone(), settings, stop.clone());
+            tokio::pin!(running);
+            let ended = tokio::select! {
+                ended = &mut running => Ended::Alone(ended),
+                reason = wait_for_stop(self.exit_with_parent) => {
+                    stop.set();
+                    Ended::Asked(reason.into_diagnostic()?, tokio::time::timeout(DRAIN, &mut running).await)
+                }
+            };
+            finish(&ctx, ended)
+        });
+        drop(lock);
+        // Training under way in the worker must not hold the process.
+        runtime.shutdown_background();
+        code
+    }
+
+    async fn context(&self, role: &str, threads: usize) -> miette::Result<Arc<Context>> {
+        let key = super::wallet::open(self.wallet_path.as_deref())?.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?;
+        let http_chain = HttpChain::new(&self.chain).into_diagnostic()?;
+        let info = wait_for_chain(&http_chain).await?;
+        let clock: Arc<dyn Clock> =
+            if info.virtual_time { Arc::new(PacedClock::connect(&self.chain, &key.account_id().to_string()).await.into_diagnostic()?) } else { Arc::new(RealClock::new()) };
+        let netuid = Netuid(self.netuid);
+        let hotkey = key.account_id();
+        let uid = http_chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
+        let uid = uid.ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: self.netuid }).into_diagnostic()?;
+        let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
+        let url = BucketUrl::parse(&self.bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
+        let config = BucketConfig { credentials: Credentials::from_env(), ..BucketConfig::anonymous(url) };
+        let own_http = Http::new(Reach::Anywhere).into_diagnostic()?;
+        let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
+        let journal = Journal::open(&self.dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", self.dir.display()))?;
+        let http = Http::new(reach).into_diagnostic()?;
+        let ctx = Context::new(Arc::new(http_chain), clock, netuid, Arc::new(key), uid, bucket, http, journal);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
+        println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", self.dir.display());
+        Ok(Arc::new(ctx))
+    }
+}
+
+/// How long a role may take to drain.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+enum Ended {
+    /// The role ended by itself.
+    Alone(Result<(), NodeError>),
+    /// It was asked to; the inner error is a drain that took too long.
+    Asked(StopReason, Result<Result<(), NodeError>, tokio::time::error::Elapsed>),
+}
+
+fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
+    let (why, result) = match ended {
+        Ended::Alone(result) => ("ended".to_owned(), result.into_diagnostic().map(|()| ExitCode::SUCCESS)),
+        Ended::Asked(reason, Ok(Ok(()))) => (format!("{reason:?}"), Ok(reason.exit_code())),
+        Ended::Asked(reason, Ok(Err(error))) => (format!("{reason:?}"), Err(error).into_diagnostic()),
+        Ended::Asked(reason, Err(_)) => (format!("{reason:?}, not drained in time"), Ok(reason.exit_code())),
+    };
+    ctx.note(Entry::Stopped { why: result.as_ref().err().map_or(why, |error| format!("{error:#}")) });
+    result
+}
+
+/// Whether the chain is on this machine: only then may peers' buckets be, too.
+fn is_local(chain: &str) -> bool {
+    let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+async fn wait_for_chain(chain: &HttpChain) -> miette::Result<templar_chain::ChainInfo> {
+    let mut told = false;
+    loop {
+        match chain.info().await {
+            Ok(info) => return Ok(info),
+            Err(error @ ChainError::Transport { retryable: true, .. }) => {
+                if !std::mem::replace(&mut told, true) {
+                    eprintln!("waiting for the chain: {error}");
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+            Err(error) => return Err(error).into_diagnostic(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_local() {
+        for local in ["http://127.0.0.1:9944", "http://localhost:1/x", "http://[::1]:9"] {
+            assert!(is_local(local), "{local}");
+        }
+        for remote in ["https://entrypoint.example:443", "http://10.0.0.1:9944", "http://127.0.0.1.example"] {
+            assert!(!is_local(remote), "{remote}");
+        }
+    }
+}

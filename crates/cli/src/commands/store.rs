@@ -1,0 +1,148 @@
+//! `templar store`: the embedded S3 server for machines that have no bucket elsewhere, and its access file.
+
+use crate::signals::wait_for_stop;
+use clap::{Args, Subcommand};
+use miette::{IntoDiagnostic, WrapErr};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use templar_s3::{Access, AccessFile, BucketAccess, S3Config, Server};
+use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
+
+/// How often the access file is looked at for changes, at most.
+const ACCESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves buckets from a directory.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Serve buckets over S3 from a directory, until SIGINT or SIGTERM.
+    Serve(ServeArgs),
+    /// Add a bucket with a key of its own to an access file, and print the key; a server that runs takes notice.
+    AddBucket(AddBucketArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The directory that holds the buckets; made if absent.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+    /// The access file: buckets and their keys [default: DIR/access.json].
+    #[arg(long, value_name = "FILE")]
+    access: Option<PathBuf>,
+    /// Largest object, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
+    object_bytes_max: u64,
+    /// Most connections at once.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    connections_max: usize,
+    /// Stop when standard input ends; for programs that start this one.
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+    /// Print where it listens as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct AddBucketArgs {
+    /// The bucket: 3 to 63 of a-z, 0-9, - and .
+    name: String,
+    /// The access file; made if absent.
+    #[arg(long, value_name = "FILE")]
+    access: PathBuf,
+    /// Let only the key's owner read; by default anybody reads objects by name, as peers must.
+    #[arg(long)]
+    private: bool,
+    /// Print the key as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl StoreArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A sentence that says what failed, why, and what to do.
+    pub fn run(self) -> miette::Result<()> {
+        match self.command {
+            StoreCommand::Serve(args) => args.run(),
+            StoreCommand::AddBucket(args) => args.run(),
+        }
+    }
+}
+
+impl ServeArgs {
+    fn run(self) -> miette::Result<()> {
+        let path = self.access.clone().unwrap_or_else(|| self.dir.join("access.json"));
+        AccessFile::edit(&path, |_| Ok(())).into_diagnostic()?;
+        let access = Access::file(&path, ACCESS_INTERVAL).into_diagnostic()?;
+        let buckets = access.buckets();
+        let config = S3Config {
+            object_bytes_max: self.object_bytes_max,
+            connections_max: self.connections_max,
+            ..S3Config::new(&self.dir, self.listen, access)
+        };
+        crate::runtime()?.block_on(async {
+            let server = Server::bind(config).await.into_diagnostic()?;
+            let address = server.address();
+            if self.json {
+                println!("{}", json!({ "endpoint": format!("http://{address}"), "buckets": buckets, "access": path }));
+            } else {
+                println!("serving {} from {} at http://{address}", count(buckets.len()), self.dir.display());
+                println!("add one with: templar store add-bucket NAME --access {}", path.display());
+            }
+            let handle = server.spawn();
+            let stopped = wait_for_stop(self.exit_with_parent).await.into_diagnostic().wrap_err("the signals could not be watched");
+            handle.stop().await;
+            stopped.map(drop)
+        })
+    }
+}
+
+fn count(buckets: usize) -> String {
+    if buckets == 1 { "1 bucket".to_owned() } else { format!("{buckets} buckets") }
+}
+
+impl AddBucketArgs {
+    fn run(self) -> miette::Result<()> {
+        let entry = AccessFile::edit(&self.access, |file| file.add_bucket(&self.name, !self.private).cloned()).into_diagnostic()?;
+        println!("{}", shown(&entry, self.json));
+        Ok(())
+    }
+}
+
+/// The new key, as lines for a shell or as JSON: the one place where a secret is shown, for its owner asked for it.
+fn shown(entry: &BucketAccess, as_json: bool) -> String {
+    let (id, secret) = (&entry.access_key_id, entry.secret.expose());
+    if as_json {
+        return json!({ "bucket": entry.name, "public_read": entry.public_read, "access_key_id": id, "secret_access_key": secret })
+            .to_string();
+    }
+    format!("export {ENV_ACCESS_KEY_ID}={id}\nexport {ENV_SECRET_ACCESS_KEY}={secret}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use templar_store::Secret;
+
+    #[test]
+    fn the_key_is_shown_as_shell_lines_or_json() {
+        let entry =
+            BucketAccess { name: "miner-1".into(), access_key_id: "T1AB".into(), secret: Secret::new("cd".into()), public_read: true };
+        assert_eq!(shown(&entry, false), "export TEMPLAR_S3_ACCESS_KEY_ID=T1AB\nexport TEMPLAR_S3_SECRET_ACCESS_KEY=cd");
+        let parsed: serde_json::Value = serde_json::from_str(&shown(&entry, true)).expect("it was written as JSON");
+        assert_eq!(parsed["secret_access_key"], "cd");
+        assert_eq!(parsed["bucket"], "miner-1");
+    }
+}
