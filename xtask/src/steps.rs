@@ -1,0 +1,116 @@
+//! The steps of `cargo xtask test`, cheapest first; the tests themselves come last, so that their summary closes the log.
+
+use crate::crates;
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The test runner's version, for reproducible runs. Another installed version is used as it is.
+const NEXTEST_VERSION: &str = "0.9.143";
+
+/// Why a task stopped.
+pub struct Failure {
+    /// What failed and what to do.
+    pub message: String,
+    /// Exit code of the step, or 1.
+    pub code: u8,
+}
+
+/// Runs all steps.
+pub fn test() -> Result<(), Failure> {
+    let mut log = Log::default();
+    log.step("test runner", || ensure(&["nextest"], &["install", "cargo-nextest", "--locked", "--version", NEXTEST_VERSION]))?;
+    log.step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
+    log.step("number of crates", || crates::check().map_err(|message| Failure { message, code: 1 }))?;
+    log.step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    log.step("documentation", || run(command("cargo", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings")))?;
+    log.step("build of the tests", || cargo(&["nextest", "run", "--workspace", "--no-run"]))?;
+    log.step("doc tests", || cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
+    let tests = log.step("tests", || cargo(&["nextest", "run", "--workspace"]));
+    log.print();
+    tests
+}
+
+/// Steps done so far with their durations.
+#[derive(Default)]
+struct Log(Vec<(&'static str, Duration)>);
+
+impl Log {
+    fn step(&mut self, name: &'static str, body: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        println!("==> {name}");
+        let start = Instant::now();
+        let done = body();
+        let took = start.elapsed();
+        self.0.push((name, took));
+        match &done {
+            Ok(()) => println!("<== {name}: {:.1} s", took.as_secs_f64()),
+            Err(_) => println!("<== {name}: FAILED after {:.1} s", took.as_secs_f64()),
+        }
+        done.map_err(|failure| Failure { message: format!("{name}: {}", failure.message), ..failure })
+    }
+
+    fn print(&self) {
+        let total: Duration = self.0.iter().map(|step| step.1).sum();
+        let steps: Vec<String> = self.0.iter().map(|(name, took)| format!("{name} {:.0} s", took.as_secs_f64())).collect();
+        println!("==> {:.0} s in all: {}", total.as_secs_f64(), steps.join(", "));
+    }
+}
+
+/// Installs a cargo command with `install` unless `cargo <probe> --version` works.
+fn ensure(probe: &[&str], install: &[&str]) -> Result<(), Failure> {
+    let mut probing = command("cargo", probe);
+    let found = probing.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if found { Ok(()) } else { cargo(install) }
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), Failure> {
+    run(&mut command("cargo", arguments))
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+/// Runs a command whose output goes straight to ours.
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy());
+    let line = words.collect::<Vec<_>>().join(" ");
+    println!("$ {line}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(1);
+            Err(Failure { message: format!("`{line}` failed ({status})"), code })
+        }
+        Err(error) => Err(Failure { message: format!("`{line}` could not be started: {error}"), code: 1 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_stops_with_its_own_exit_code() {
+        let mut log = Log::default();
+        let failed = log.step("sh", || run(&mut command("sh", &["-c", "exit 7"]))).expect_err("exit code 7");
+        assert_eq!(failed.code, 7);
+        assert!(failed.message.starts_with("sh: `sh -c exit 7` failed"), "{}", failed.message);
+        assert_eq!(log.0.len(), 1);
+    }
+
+    #[test]
+    fn a_command_that_is_missing_is_named() {
+        let failed = run(&mut command("no-such-program-anywhere", &[])).expect_err("no such program");
+        assert_eq!(failed.code, 1);
+        assert!(failed.message.contains("no-such-program-anywhere"), "{}", failed.message);
+    }
+
+    #[test]
+    fn what_is_there_is_not_installed_again() {
+        assert!(ensure(&[], &["no-such-subcommand-anywhere"]).is_ok());
+    }
+}
