@@ -67,6 +67,11 @@ fn main() -> ExitCode {
 
 /// A runtime for commands that wait for the network.
 fn runtime() -> miette::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime_of(2)
+}
+
+/// A runtime with this many threads.
+fn runtime_of(threads: usize) -> miette::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build();
     runtime.into_diagnostic().wrap_err("the threads for network work could not be started")
 }

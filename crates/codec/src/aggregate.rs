@@ -15,13 +15,13 @@ use crate::{
     section::{Chunks, Section},
 };
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::{hint::black_box, ops::Range, sync::Mutex};
 
 /// Positions of the largest chunk.
 const MAX_CHUNK: usize = 4096;
 /// Elements that one task works through.
 const TASK_ELEMENTS: usize = 1 << 19;
-/// Chunks whose means are collected before θ is touched: enough for long runs of memory, few enough for the second-level cache.
+/// Chunks side by side that are brought into the cache together: enough for long runs of memory, few enough for the second level.
 const TILE_CHUNKS: usize = 32;
 /// Guards the clip factor of an all-zero parameter (spec §6.5 step 4).
 const NORM_GUARD: f64 = 1e-8;
@@ -72,7 +72,8 @@ pub fn aggregate(layout: &Layout, peers: &[Opened], theta: &mut [Vec<f32>], oute
     assert_eq!(theta.len(), layout.params().len(), "one tensor per parameter of the layout");
     let norms: Vec<Vec<f64>> = peers.iter().map(norms).collect();
     let medians: Vec<f64> = (0..layout.params().len()).map(|i| lower_median(&norms.iter().map(|n| n[i]).collect::<Vec<_>>())).collect();
-    let factors: Vec<Vec<f32>> = norms.iter().map(|norms| norms.iter().zip(&medians).map(|(norm, median)| clip_factor(*median, *norm)).collect()).collect();
+    let factors: Vec<Vec<f32>> =
+        norms.iter().map(|norms| norms.iter().zip(&medians).map(|(norm, median)| clip_factor(*median, *norm)).collect()).collect();
     let pool = ScratchPool::default();
     for (i, (param, theta)) in layout.params().iter().zip(theta).enumerate() {
         assert_eq!(theta.len(), param.len(), "parameter {} has the length of its layout", param.name);
@@ -99,7 +100,10 @@ fn step(layout: &Layout, param: &ParamLayout, shares: &[Share], theta: &mut [f32
         for band in theta.chunks_exact_mut(param.band_len()) {
             match &basis {
                 Some(basis) => step_band_transformed(param, shares, &mut readers, band, outer_lr, basis, &mut scratch),
-                None => simd(#[inline(always)] || step_band(param, shares, &mut readers, band, outer_lr, &mut scratch)),
+                None => simd(
+                    #[inline(always)]
+                    || step_band(param, shares, &mut readers, band, outer_lr, &mut scratch),
+                ),
             }
         }
         pool.put(scratch);
@@ -122,76 +126,86 @@ impl ScratchPool {
     }
 }
 
-/// Sums of a tile of chunks and counts of one chunk; all zero between uses.
+/// Sums and counts of one chunk, all zero between chunks, and the positions that its peers send, one peer after another.
 struct Scratch {
-    sums: Vec<f32>,
+    sums: Box<[f32; MAX_CHUNK]>,
     counts: Box<[u16; MAX_CHUNK]>,
-    positions: [u16; MAX_CHUNK],
-    codes: [u16; MAX_CHUNK],
-    shared: [u16; MAX_CHUNK + 1],
+    positions: Vec<u16>,
+    codes: Box<[u16; MAX_CHUNK]>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        let zeros = [0; MAX_CHUNK];
-        Self { sums: Vec::new(), counts: Box::new(zeros), positions: zeros, codes: zeros, shared: [0; MAX_CHUNK + 1] }
+        let zeros = Box::new([0; MAX_CHUNK]);
+        Self { sums: Box::new([0.0; MAX_CHUNK]), counts: zeros.clone(), positions: Vec::new(), codes: zeros }
     }
 }
 
 impl Scratch {
-    /// Sums the next chunk of every peer into the tile at `at`, which maps a position to its place, and divides by the number
-    /// of senders.
+    /// Sums the next chunk of every peer.
     #[inline(always)]
-    fn add_chunk(&mut self, k: usize, shares: &[Share], readers: &mut [Chunks], at: impl Fn(usize) -> usize) {
-        let (sums, counts, list) = (&mut self.sums[..], &mut *self.counts, &mut self.shared);
-        let (positions, codes) = (&mut self.positions[..k], &mut self.codes[..k]);
-        let mut shared = 0;
-        for (share, reader) in shares.iter().zip(readers) {
+    fn add_chunk(&mut self, k: usize, shares: &[Share], readers: &mut [Chunks]) {
+        self.positions.resize(k * shares.len(), 0);
+        let (sums, counts, codes) = (&mut *self.sums, &mut *self.counts, &mut self.codes[..k]);
+        for ((share, reader), positions) in shares.iter().zip(readers).zip(self.positions.chunks_exact_mut(k)) {
             reader.next(positions, codes);
             let levels = share.levels;
             for (position, code) in positions.iter().zip(&*codes) {
                 let p = usize::from(*position) % MAX_CHUNK;
-                sums[at(p)] += levels[usize::from(*code) % MAX_BINS];
+                sums[p] += levels[usize::from(*code) % MAX_BINS];
                 counts[p] += 1;
-                // Listed in any case and kept by moving on: which positions are shared is not predictable.
-                list[shared] = *position;
-                shared += usize::from(counts[p] == 2);
             }
         }
-        for position in &list[..shared] {
+    }
+
+    /// Passes each position that was sent and its mean to `give`. A position that several peers sent comes again with mean 0,
+    /// which takes nothing off θ: that is faster than finding out which ones those are.
+    #[inline(always)]
+    fn take_means(&mut self, mut give: impl FnMut(usize, f32)) {
+        let (sums, counts) = (&mut *self.sums, &mut *self.counts);
+        for position in &self.positions {
             let p = usize::from(*position) % MAX_CHUNK;
-            sums[at(p)] /= f32::from(counts[p]);
+            let mean = sums[p] / f32::from(counts[p].max(1));
+            sums[p] = 0.0;
+            counts[p] = 0;
+            give(p, mean);
         }
-        counts.fill(0);
     }
 }
 
-/// One band: tile after tile, the means are collected in scratch and then taken off θ row by row, in the order of memory.
+/// Reads a number of every cache line of a tile, row by row: memory delivers it in one stream, and the scattered accesses that
+/// follow find it in the cache.
+#[inline(always)]
+fn touch(rows: &[f32], cols: usize, tile: Range<usize>) {
+    let [mut a, mut b, mut c, mut d] = [0.0f32; 4];
+    for row in rows.chunks_exact(cols) {
+        let (blocks, rest) = row[tile.clone()].as_chunks::<64>();
+        for lines in blocks {
+            // Four sums, so that no line waits for the one before.
+            a += lines[0];
+            b += lines[16];
+            c += lines[32];
+            d += lines[48];
+        }
+        a += rest.first().copied().unwrap_or(0.0);
+    }
+    black_box([a, b, c, d]);
+}
+
+/// One band, tile after tile.
 #[inline(always)]
 fn step_band(param: &ParamLayout, shares: &[Share], readers: &mut [Chunks], band: &mut [f32], outer_lr: f32, scratch: &mut Scratch) {
     let w = param.chunk_cols;
     for tile in (0..param.band_chunks()).step_by(TILE_CHUNKS) {
-        let chunks = (param.band_chunks() - tile).min(TILE_CHUNKS);
-        let tile_cols = chunks * w;
-        // A line more than the tile's width: rows of a power of two would all fall on the same few lines of the cache.
-        let stride = tile_cols + 16;
-        let tile_len = stride * param.chunk_rows;
-        if scratch.sums.len() < tile_len {
-            scratch.sums.resize(tile_len, 0.0);
-        }
-        for x in 0..chunks {
+        let chunks = tile..(tile + TILE_CHUNKS).min(param.band_chunks());
+        touch(band, param.cols, chunks.start * w..chunks.end * w);
+        for x in chunks {
+            scratch.add_chunk(param.k, shares, readers);
             if w == 64 {
                 // The common case: shifts instead of divisions.
-                scratch.add_chunk(param.k, shares, readers, |p| (p >> 6) * stride + (x << 6) + (p & 63));
+                scratch.take_means(|p, mean| band[(p >> 6) * param.cols + (x << 6) + (p & 63)] -= outer_lr * mean);
             } else {
-                scratch.add_chunk(param.k, shares, readers, |p| p / w * stride + x * w + p % w);
-            }
-        }
-        let rows = band.chunks_exact_mut(param.cols).zip(scratch.sums[..tile_len].chunks_exact_mut(stride));
-        for (theta, means) in rows {
-            for (theta, mean) in theta[tile * w..tile * w + tile_cols].iter_mut().zip(means) {
-                *theta -= outer_lr * *mean;
-                *mean = 0.0;
+                scratch.take_means(|p, mean| band[param.offset_in_band(x, p)] -= outer_lr * mean);
             }
         }
     }
@@ -206,12 +220,11 @@ fn step_band_transformed(
     basis: &Basis,
     scratch: &mut Scratch,
 ) {
-    scratch.sums.resize(scratch.sums.len().max(param.chunk_len()), 0.0);
     let mut chunk = ChunkTransform::new(basis);
     for x in 0..param.band_chunks() {
-        scratch.add_chunk(param.k, shares, readers, |p| p);
-        chunk.data_mut().copy_from_slice(&scratch.sums[..param.chunk_len()]);
-        scratch.sums[..param.chunk_len()].fill(0.0);
+        scratch.add_chunk(param.k, shares, readers);
+        chunk.clear();
+        scratch.take_means(|p, mean| chunk.data_mut()[p] += mean);
         chunk.decode();
         for (p, value) in chunk.data().iter().enumerate() {
             band[param.offset_in_band(x, p)] -= outer_lr * value;

@@ -196,7 +196,8 @@ fn header(peer: usize) -> Header {
 }
 
 fn open_all(layout: &Layout, objects: Vec<Vec<u8>>, keys: &[Keypair]) -> Result<Vec<Opened>, Refusal> {
-    let expect = |peer: usize| Expect { run_id: Digest::of(b"bench"), uid: Uid(peer as u16), hotkey: keys[peer].account_id(), window: Window(1) };
+    let expect =
+        |peer: usize| Expect { run_id: Digest::of(b"bench"), uid: Uid(peer as u16), hotkey: keys[peer].account_id(), window: Window(1) };
     objects.into_par_iter().enumerate().map(|(peer, object)| open(object, layout, &expect(peer))).collect()
 }
 

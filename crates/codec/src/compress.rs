@@ -53,7 +53,14 @@ struct Selected {
 ///
 /// # Panics
 /// When a parameter's length in `start`, `end` or `residual` is not that of the layout.
-pub fn compress(layout: &Layout, start: &[Vec<f32>], end: &[Vec<f32>], residual: &mut [Vec<f32>], decay: f32, null_round: bool) -> Compressed {
+pub fn compress(
+    layout: &Layout,
+    start: &[Vec<f32>],
+    end: &[Vec<f32>],
+    residual: &mut [Vec<f32>],
+    decay: f32,
+    null_round: bool,
+) -> Compressed {
     check_lengths(layout, start);
     check_lengths(layout, end);
     check_lengths(layout, residual);
@@ -164,15 +171,20 @@ fn add_sent(layout: &Layout, param: &ParamLayout, residual: &mut [f32], position
     let (len, sent) = (param.band_len(), param.band_chunks() * param.k);
     let basis = layout.config().use_dct.then(|| Basis::of(param));
     let task = bands_per_task(param);
-    residual.par_chunks_mut(task * len).zip(positions.par_chunks(task * sent)).zip(codes.par_chunks(task * sent)).for_each(|((residual, positions), codes)| {
-        let bands = residual.chunks_mut(len).zip(positions.chunks(sent)).zip(codes.chunks(sent));
-        for ((band, positions), codes) in bands {
-            match &basis {
-                None => simd(#[inline(always)] || add_band(param, band, positions, codes, levels)),
-                Some(basis) => add_band_transformed(param, basis, band, positions, codes, levels),
+    residual.par_chunks_mut(task * len).zip(positions.par_chunks(task * sent)).zip(codes.par_chunks(task * sent)).for_each(
+        |((residual, positions), codes)| {
+            let bands = residual.chunks_mut(len).zip(positions.chunks(sent)).zip(codes.chunks(sent));
+            for ((band, positions), codes) in bands {
+                match &basis {
+                    None => simd(
+                        #[inline(always)]
+                        || add_band(param, band, positions, codes, levels),
+                    ),
+                    Some(basis) => add_band_transformed(param, basis, band, positions, codes, levels),
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 #[inline(always)]

@@ -285,7 +285,9 @@ mod tests {
 
     #[test]
     fn chunk_positions_map_to_elements() {
-        let layout = Layout::new(&[ParamSpec { name: "p".into(), shape: vec![8, 12] }], CodecConfig { target_chunk: 4, ..CodecConfig::default() }).unwrap();
+        let layout =
+            Layout::new(&[ParamSpec { name: "p".into(), shape: vec![8, 12] }], CodecConfig { target_chunk: 4, ..CodecConfig::default() })
+                .unwrap();
         let param = &layout.params()[0];
         // Chunk (Y, X) = (1, 2), position (i, j) = (3, 1): element (7, 9).
         assert_eq!(param.flat_index(5, 13), 7 * 12 + 9);

@@ -25,9 +25,19 @@ pub struct Quantised {
 
 /// Quantises `values`, which are finite. Table entries are clipped to ±[`MAX_TABLE`].
 pub fn quantise(values: &[f32], config: &CodecConfig) -> Quantised {
-    let mean = sum_blocks(values, |block| simd(#[inline(always)] || sum(block, f64::from))) / values.len() as f64;
+    let mean = sum_blocks(values, |block| {
+        simd(
+            #[inline(always)]
+            || sum(block, f64::from),
+        )
+    }) / values.len() as f64;
     let shift = mean as f32;
-    let squares = sum_blocks(values, |block| simd(#[inline(always)] || sum(block, |v| f64::from(v - shift) * f64::from(v - shift))));
+    let squares = sum_blocks(values, |block| {
+        simd(
+            #[inline(always)]
+            || sum(block, |v| f64::from(v - shift) * f64::from(v - shift)),
+        )
+    });
     let std = (squares / (values.len() as f64 - 1.0)).sqrt();
     let wide = f64::from(config.range) * std / config.bins as f64;
     let scale = if (wide as f32).is_finite() && wide as f32 != 0.0 { wide as f32 } else { 1.0 };
@@ -36,7 +46,10 @@ pub fn quantise(values: &[f32], config: &CodecConfig) -> Quantised {
         .par_chunks_mut(BLOCK)
         .zip(values.par_chunks(BLOCK))
         .map(|(codes, values)| {
-            simd(#[inline(always)] || code_block(values, codes, shift, scale, config.bins));
+            simd(
+                #[inline(always)]
+                || code_block(values, codes, shift, scale, config.bins),
+            );
             level_sums(values, codes, shift)
         })
         .collect();

@@ -120,7 +120,11 @@ pub(crate) struct Content<'a> {
 pub(crate) fn write(layout: &Layout, param: &ParamLayout, content: &Content, payload: &mut Vec<u8>) {
     let k = param.k;
     let per_group = GROUP_CHUNKS * k;
-    let gaps: u64 = content.positions.par_chunks(per_group).map(|group| group.chunks_exact(k).map(|c| u64::from(c[k - 1]) + 1 - k as u64).sum::<u64>()).sum();
+    let gaps: u64 = content
+        .positions
+        .par_chunks(per_group)
+        .map(|group| group.chunks_exact(k).map(|c| u64::from(c[k - 1]) + 1 - k as u64).sum::<u64>())
+        .sum();
     let rice = if param.is_dense() { 0 } else { rice_for(param.sent() as u64, gaps) };
     let bins = layout.config().bins;
     let start = payload.len();
@@ -136,13 +140,24 @@ pub(crate) fn write(layout: &Layout, param: &ParamLayout, content: &Content, pay
     payload.resize(lows_at + lows_bytes(param, rice), 0);
     let (codes_out, lows_out) = payload[codes_at..].split_at_mut(lows_at - codes_at);
     let width = layout.code_bits() as u32;
-    codes_out.par_chunks_mut(per_group * width as usize / 8).zip(content.codes.par_chunks(per_group)).for_each(|(out, codes)| write_codes(out, codes, width));
+    codes_out
+        .par_chunks_mut(per_group * width as usize / 8)
+        .zip(content.codes.par_chunks(per_group))
+        .for_each(|(out, codes)| write_codes(out, codes, width));
     if param.is_dense() {
         return;
     }
     // A group of 256 chunks is a whole number of bytes in every fixed-width stream.
-    let low_groups: Vec<&mut [u8]> = if rice == 0 { (0..param.groups()).map(|_| &mut [][..]).collect() } else { lows_out.chunks_mut(per_group * rice as usize / 8).collect() };
-    let groups: Vec<Vec<u8>> = low_groups.into_par_iter().zip(content.positions.par_chunks(per_group)).map(|(lows, positions)| write_gaps(param, rice, lows, positions)).collect();
+    let low_groups: Vec<&mut [u8]> = if rice == 0 {
+        (0..param.groups()).map(|_| &mut [][..]).collect()
+    } else {
+        lows_out.chunks_mut(per_group * rice as usize / 8).collect()
+    };
+    let groups: Vec<Vec<u8>> = low_groups
+        .into_par_iter()
+        .zip(content.positions.par_chunks(per_group))
+        .map(|(lows, positions)| write_gaps(param, rice, lows, positions))
+        .collect();
     for (group, bytes) in groups.iter().enumerate() {
         payload[lengths_at + 4 * group..][..4].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
         payload.extend_from_slice(bytes);
@@ -330,7 +345,8 @@ fn check(layout: &Layout, param: &ParamLayout, payload: &[u8], section: &mut Sec
         return Err("the padding of its low bits is not zero");
     }
     let lows = &payload[section.lows.clone()];
-    let group_sum = |group: usize| check_group(param, section.rice, lows, &payload[section.groups[group]..section.groups[group + 1]], group);
+    let group_sum =
+        |group: usize| check_group(param, section.rice, lows, &payload[section.groups[group]..section.groups[group + 1]], group);
     let gaps = (0..param.groups()).into_par_iter().map(group_sum).try_reduce(|| 0, |a, b| Ok(a + b))?;
     if rice_for(param.sent() as u64, gaps) != section.rice {
         return Err("its Rice parameter is not the one that its gaps call for");
@@ -345,7 +361,10 @@ fn padding_is_zero(bytes: &[u8], used_bits: usize) -> bool {
 /// Counts the codes of `count` values.
 fn histogram(bytes: &[u8], count: usize, width: u32) -> [u64; MAX_BINS] {
     if width == 2 {
-        return simd(#[inline(always)] || histogram_of_pairs(bytes, count));
+        return simd(
+            #[inline(always)]
+            || histogram_of_pairs(bytes, count),
+        );
     }
     let mut counts = [0; MAX_BINS];
     let mut codes = [0; 256];
@@ -375,7 +394,10 @@ fn histogram_of_pairs(bytes: &[u8], count: usize) -> [u64; MAX_BINS] {
 
 /// Checks one restart group and gives the sum of its gaps.
 fn check_group(param: &ParamLayout, rice: u32, lows: &[u8], unary: &[u8], group: usize) -> Result<u64, &'static str> {
-    simd(#[inline(always)] || check_group_inner(param, rice, lows, unary, group))
+    simd(
+        #[inline(always)]
+        || check_group_inner(param, rice, lows, unary, group),
+    )
 }
 
 #[inline(always)]

@@ -62,7 +62,10 @@ impl<'a> Selector<'a> {
 
     /// Updates the band's residual to `decay · residual + (start − end)` and selects from every chunk.
     pub(crate) fn band(&mut self, band: &mut Band) {
-        simd(#[inline(always)] || self.band_inner(band));
+        simd(
+            #[inline(always)]
+            || self.band_inner(band),
+        );
     }
 
     #[inline(always)]

@@ -180,9 +180,10 @@ impl Context {
     pub fn store_bytes(&self) -> [u64; 2] {
         let own = self.bucket.meter();
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.values().map(Bucket::meter).fold([own.bytes_down, own.bytes_up], |[down, up], meter| {
-            [down + meter.bytes_down, up + meter.bytes_up]
-        })
+        peers
+            .values()
+            .map(Bucket::meter)
+            .fold([own.bytes_down, own.bytes_up], |[down, up], meter| [down + meter.bytes_down, up + meter.bytes_up])
     }
 
     /// The deadline of a request that must be answered by `until_ms` of the node's clock, but always has `least` of real time.

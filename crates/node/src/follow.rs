@@ -142,7 +142,9 @@ impl Follow {
         let (stage, action) = match verdict {
             Verdict::Read { slot, at_ms } => (Stage::Deciding, FollowAction::Read { slot, at_ms }),
             Verdict::Publish { slot, until_ms } => (Stage::Deciding, FollowAction::Publish { slot, until_ms }),
-            Verdict::Accept(decided) if decided.manifest.theta_before == self.position.theta => {
+            Verdict::Accept(decided)
+                if decided.manifest.theta_before == self.position.theta && decided.manifest.global_step == self.position.global_step =>
+            {
                 (Stage::Gathering(decided.clone()), FollowAction::Gather(decided))
             }
             Verdict::Accept(decided) => (Stage::Surveying(decided.clone()), FollowAction::Survey(decided)),

@@ -109,7 +109,9 @@ pub async fn offered_run(ctx: &Context, roster: &Roster) -> Option<Run> {
             Ok(opened) if roster.validators.iter().any(|member| member.hotkey == opened.signer) => {
                 return Some(Run { id: opened.digest, descriptor: opened.message, envelope: bytes });
             }
-            Ok(opened) => ctx.warn(format!("the run in the bucket of uid {} is signed by {}, who is no validator", validator.uid, opened.signer)),
+            Ok(opened) => {
+                ctx.warn(format!("the run in the bucket of uid {} is signed by {}, who is no validator", validator.uid, opened.signer))
+            }
             Err(error) => ctx.warn(format!("the run in the bucket of uid {} does not count: {error}", validator.uid)),
         }
     }
@@ -175,7 +177,9 @@ pub async fn newest_checkpoint(ctx: &Context, run: &Run, specs: &[ParamSpec]) ->
     for validator in &roster.validators {
         let Some(bucket) = ctx.bucket_of(validator) else { continue };
         let deadline = ctx.deadline(0, SMALL_REQUEST);
-        let Ok(Some(bytes)) = bucket.get_if_exists(names::CHECKPOINT_LATEST, CheckpointPointer::BYTES_MAX, deadline).await else { continue };
+        let Ok(Some(bytes)) = bucket.get_if_exists(names::CHECKPOINT_LATEST, CheckpointPointer::BYTES_MAX, deadline).await else {
+            continue;
+        };
         match signed::open::<CheckpointPointer>(&bytes) {
             Ok(opened) if opened.signer == validator.hotkey && opened.message.run == run.id => offers.push((opened.message, bucket)),
             Ok(_) => {}

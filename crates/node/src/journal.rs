@@ -108,6 +108,7 @@ pub enum Entry {
         /// The block that holds them.
         block: BlockNumber,
         /// Share of each uid; they sum to 1.
+        #[serde(with = "by_uid")]
         weights: BTreeMap<Uid, f64>,
     },
     /// A checkpoint was published.
@@ -175,6 +176,7 @@ pub struct WindowEntry {
     /// Who was aggregated.
     pub gathered: Vec<Uid>,
     /// Why others were not, by uid.
+    #[serde(with = "by_uid")]
     pub refused: BTreeMap<Uid, String>,
     /// Objects that came from a validator's copy, because the peer's bucket did not give them.
     pub from_copies: Vec<Uid>,
@@ -217,6 +219,22 @@ pub struct TrainingEntry {
     pub upload_margin_ms: Option<i64>,
     /// Learning rate of the last inner step.
     pub learning_rate: f64,
+}
+
+/// Maps by uid, with uids as texts: keys of tagged JSON objects are read as nothing else.
+mod by_uid {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use std::collections::BTreeMap;
+    use templar_protocol::Uid;
+
+    pub fn serialize<S: Serializer, V: Serialize>(map: &BTreeMap<Uid, V>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(uid, value)| (uid.to_string(), value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, V: Deserialize<'de>>(deserializer: D) -> Result<BTreeMap<Uid, V>, D::Error> {
+        let texts = BTreeMap::<String, V>::deserialize(deserializer)?;
+        texts.into_iter().map(|(uid, value)| Ok((uid.parse().map_err(D::Error::custom)?, value))).collect()
+    }
 }
 
 /// A journal that is being written.
@@ -351,6 +369,20 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0].entry, warning("one"));
         assert!(matches!(&lines[1].entry, Entry::Window(entry) if entry.window == Window(7)));
+    }
+
+    #[test]
+    fn maps_by_uid_are_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let weights =
+            Entry::Weights { window: Window(1), block: BlockNumber(2), weights: BTreeMap::from([(Uid(7), 0.25), (Uid(9), 0.75)]) };
+        let refused = BTreeMap::from([(Uid(3), "late: too late".to_owned())]);
+        let window = Entry::Window(Box::new(WindowEntry { refused, ..WindowEntry::default() }));
+        journal.write(1, weights.clone());
+        journal.write(2, window.clone());
+        let lines = Tail::from_start(dir.path()).read().unwrap();
+        assert_eq!(lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), [weights, window]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use crate::context::{Context, WindowTimes};
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::Ending;
-use crate::journal::{Entry, WindowEntry};
 use crate::join::{self, JoinError};
+use crate::journal::{Entry, WindowEntry};
 use crate::position::Position;
 use crate::recipe;
 use crate::round::{Gathered, Round};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use templar_chain::ChainError;
-use templar_codec::{Expect, Opened};
+use templar_codec::{Expect, Opened, max_object_bytes};
 use templar_data::{CacheError, ShardCache, ShardReader};
 use templar_model::{LlamaTrainer, ModelError, Optimizer};
 use templar_protocol::hparams::Hparams;
@@ -90,6 +90,9 @@ pub struct Node {
     round: Option<Round>,
     gathered: Option<(Vec<Opened>, Gathered)>,
     phases: BTreeMap<String, u64>,
+    object_bytes_max: u64,
+    /// The last complaint about a manifest, so that polling does not repeat it.
+    complaint: String,
 }
 
 impl Node {
@@ -108,7 +111,9 @@ impl Node {
         let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?;
         let started = Worker::start(settings.threads, workspace);
         let worker = started.map_err(|source| NodeError::Io { what: "the worker threads could not be started".into(), source })?;
-        let node = Self { ctx, run, worker, cache, round: None, gathered: None, phases: BTreeMap::new() };
+        let object_bytes_max = worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
+        let (phases, complaint) = (BTreeMap::new(), String::new());
+        let node = Self { ctx, run, worker, cache, round: None, gathered: None, phases, object_bytes_max, complaint };
         let position = node.load_checkpoint().await?;
         node.ctx.note(Entry::Joined {
             run: node.run.id,
@@ -172,7 +177,8 @@ impl Node {
         let first = window.next().first_block(self.run.blocks_per_window());
         let roster = self.ctx.roster(first, self.run.hparams().timetable.slots).await?;
         let ending = roster.ending(next_start_ms, &self.ctx.hotkey());
-        self.round = Some(Round { window, roster, next_start_ms });
+        let patience_ms = self.run.hparams().timetable.gather_ms;
+        self.round = Some(Round { window, roster, next_start_ms, object_bytes_max: self.object_bytes_max, patience_ms });
         Ok(ending)
     }
 
@@ -185,14 +191,18 @@ impl Node {
     }
 
     /// Reads a slot's manifest at `at_ms` or later; gives the instant at which the read began.
-    pub async fn read_manifest(&self, slot: u32, at_ms: u64) -> (u64, ManifestRead) {
+    pub async fn read_manifest(&mut self, slot: u32, at_ms: u64) -> (u64, ManifestRead) {
         self.ctx.clock.sleep_until(at_ms).await;
         let began_ms = self.ctx.now_ms();
         let read = self.round().read_manifest(&self.ctx, &self.run, slot).await;
         if let ManifestRead::Absent { why } = &read
             && !why.is_empty()
         {
-            self.ctx.warn(format!("the manifest of window {} in slot {slot} does not count: {why}", self.round().window));
+            let complaint = format!("the manifest of window {} in slot {slot} does not count: {why}", self.round().window);
+            if complaint != self.complaint {
+                self.ctx.warn(complaint.clone());
+                self.complaint = complaint;
+            }
         }
         (began_ms, read)
     }
@@ -276,12 +286,23 @@ impl Node {
         }
     }
 
-    /// The shard of `step`.
+    /// The shard of `step`; waited for while no place that has it can be reached.
     ///
     /// # Errors
-    /// It is neither here nor to be had.
+    /// The disk cannot keep it, or what the places have is not the run's.
     pub async fn shard(&self, step: GlobalStep) -> Result<Arc<ShardReader>, NodeError> {
-        Ok(self.cache.at(step).await?)
+        let mut told = false;
+        loop {
+            match self.cache.at(step).await {
+                Err(error @ CacheError::Unavailable { .. }) => {
+                    if !std::mem::replace(&mut told, true) {
+                        self.ctx.warn(format!("the data cannot be had, asking again: {error}"));
+                    }
+                    self.ctx.clock.sleep_until(self.ctx.now_ms() + self.run.block_ms()).await;
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// The samples assigned to `uid` in `window` over a shard of `n_samples`.
@@ -290,8 +311,8 @@ impl Node {
     /// The shard is too small for the run.
     pub fn assignment(&self, uid: Uid, window: Window, n_samples: u64) -> Result<Assignment, NodeError> {
         let hparams = self.run.hparams();
-        let [steps, target, batch] = [hparams.inner_steps, hparams.target_batch_size, hparams.batch_size]
-            .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let [steps, target, batch] =
+            [hparams.inner_steps, hparams.target_batch_size, hparams.batch_size].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         Ok(Assignment::new(uid, window, n_samples, steps, target, batch)?)
     }
 

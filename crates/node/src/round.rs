@@ -7,7 +7,6 @@ use crate::run::Run;
 use crate::signed;
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use templar_codec::{HEADER_BYTES, Header};
@@ -29,6 +28,10 @@ pub struct Round {
     pub roster: Roster,
     /// T(w+1).
     pub next_start_ms: u64,
+    /// The largest object that a miner of this run can send, in bytes.
+    pub object_bytes_max: u64,
+    /// How long a peer has to deliver before a validator's copy is asked for, in ms.
+    pub patience_ms: u64,
 }
 
 impl Round {
@@ -47,7 +50,10 @@ impl Round {
                 Ok(decided) => ManifestRead::Found(Box::new(decided)),
                 Err(why) => ManifestRead::Absent { why },
             },
-            Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => ManifestRead::Absent { why: error.to_string() },
+            // The store answered, and finally: waiting would not change it.
+            Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. } | ErrorKind::Denied | ErrorKind::Invalid) => {
+                ManifestRead::Absent { why: error.to_string() }
+            }
             Err(error) => ManifestRead::Unreachable { why: error.to_string() },
         }
     }
@@ -62,23 +68,26 @@ impl Round {
             return Err("it is of another run, window or slot".into());
         }
         manifest.check()?;
+        if manifest.accepted.iter().any(|accepted| accepted.object_bytes > self.object_bytes_max) {
+            return Err(format!("it accepts an object of more than {} bytes, which no miner of this run can send", self.object_bytes_max));
+        }
         Ok(Decided { manifest, digest: opened.digest })
     }
 
     /// The θ that the majority (by stake, at least one share each) of the manifest's committed objects starts from; none without a majority.
     pub async fn survey(&self, ctx: &Context, run: &Run, manifest: &Manifest) -> Option<Digest> {
-        let mut reads = FuturesUnordered::new();
-        for commit in &manifest.commits {
-            let Some(member) = self.roster.member(commit.uid) else { continue };
-            let Some(bucket) = ctx.bucket_of(member) else { continue };
+        let reads = manifest.commits.iter().filter_map(|commit| {
+            let member = self.roster.member(commit.uid)?;
+            let bucket = ctx.bucket_of(member)?;
             let key = names::object(self.window, commit.uid);
             let (hotkey, share) = (member.hotkey, u128::from(member.stake.max(1)));
-            reads.push(async move {
+            Some(async move {
                 let bytes = bucket.get_range(&key, 0..HEADER_BYTES as u64, ctx.deadline(0, SMALL_REQUEST)).await.ok()?;
                 let header = Header::parse(&bytes).ok()?;
                 (header.hotkey == hotkey && header.run_id == run.id && header.window == self.window).then_some((header.theta, share))
-            });
-        }
+            })
+        });
+        let mut reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(DOWNLOADS_MAX);
         let mut shares: BTreeMap<Digest, u128> = BTreeMap::new();
         while let Some(read) = reads.next().await {
             if let Some((theta, share)) = read {
@@ -130,7 +139,9 @@ impl Round {
         let uid = accepted.uid;
         let peer = self.roster.member(uid).filter(|member| member.hotkey == accepted.hotkey);
         if let Some(bucket) = peer.and_then(|member| ctx.bucket_of(member)) {
-            let fetched = fetch_exact(ctx, &bucket, &names::object(self.window, uid), accepted.object_bytes, until_ms).await;
+            // A peer that drips bytes must not hold up everybody: there are copies.
+            let patience_ms = until_ms.min(ctx.now_ms() + self.patience_ms);
+            let fetched = fetch_exact(ctx, &bucket, &names::object(self.window, uid), accepted.object_bytes, patience_ms).await;
             if let Ok(bytes) = fetched
                 && Digest::of(&bytes) == accepted.object
             {

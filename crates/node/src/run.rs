@@ -1,8 +1,8 @@
 //! A run as a node has joined it: the descriptor, what follows from it, and the data.
 
-use bytes::Bytes;
 use crate::miner::machine::MinerRules;
 use crate::validator::machine::ValidatorRules;
+use bytes::Bytes;
 use templar_protocol::Digest;
 use templar_protocol::hparams::Hparams;
 use templar_protocol::messages::RunDescriptor;

@@ -62,9 +62,14 @@ fn text(report: &BenchReport) -> miette::Result<String> {
     let share = 100.0 * report.compress_of_memory;
     line("compress", format!("{:.2} Gparam/s, {share:.0} % of what memory allows at 16 bytes per parameter", report.compress_gparam_s))?;
     line("aggregate", format!("{:.2} Gparam·peer/s", report.aggregate_gparam_peer_s))?;
-    let size = format!("{} bytes ({:.4} bit per parameter, {:.3} of the reference's)", report.object_bytes, report.bits_per_param, report.of_reference_bytes);
+    let size = format!(
+        "{} bytes ({:.4} bit per parameter, {:.3} of the reference's)",
+        report.object_bytes, report.bits_per_param, report.of_reference_bytes
+    );
     line("object", size)?;
-    for (name, ms) in [("compress", phases.compress), ("digest and seal", phases.seal), ("open", phases.open), ("aggregate", phases.aggregate)] {
+    for (name, ms) in
+        [("compress", phases.compress), ("digest and seal", phases.seal), ("open", phases.open), ("aggregate", phases.aggregate)]
+    {
         line(&format!("  {name}"), format!("{ms:.2} ms"))?;
     }
     Ok(out)

@@ -42,6 +42,9 @@ struct ServeArgs {
     /// Milliseconds from block to block.
     #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     block_ms: u64,
+    /// Threads that serve.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
     /// Virtual time that goes on only when this many participants sleep; for tests.
     #[arg(long, value_name = "N")]
     paced: Option<usize>,
@@ -99,7 +102,7 @@ impl ChainArgs {
     /// A sentence that says what failed, why, and what to do.
     pub fn run(self) -> miette::Result<()> {
         match self.command {
-            ChainCommand::Serve(args) => crate::runtime()?.block_on(args.run()),
+            ChainCommand::Serve(args) => crate::runtime_of(args.threads)?.block_on(args.run()),
             ChainCommand::Metagraph(args) => crate::runtime()?.block_on(args.run()),
             ChainCommand::Register(args) => crate::runtime()?.block_on(args.run()),
         }

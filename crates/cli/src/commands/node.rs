@@ -29,7 +29,7 @@ pub struct NodeArgs {
     #[arg(long, env = "TEMPLAR_NETUID", default_value_t = 3)]
     netuid: u16,
     /// The folder of the wallets [default: ~/.bittensor/wallets].
-    #[arg(long, env = "TEMPLAR_WALLET_PATH", value_name = "DIR")]
+    #[arg(long, env = "BT_WALLET_PATH", value_name = "DIR")]
     wallet_path: Option<PathBuf>,
     /// The wallet.
     #[arg(long, default_value = "default", value_name = "NAME")]
@@ -39,7 +39,7 @@ pub struct NodeArgs {
     hotkey: String,
     /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
-    bucket: String,
+    bucket: Option<String>,
     /// The node's directory: private state, data and journal.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
@@ -181,18 +181,27 @@ impl NodeArgs {
         let key = super::wallet::open(self.wallet_path.as_deref())?.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?;
         let http_chain = HttpChain::new(&self.chain).into_diagnostic()?;
         let info = wait_for_chain(&http_chain).await?;
-        let clock: Arc<dyn Clock> =
-            if info.virtual_time { Arc::new(PacedClock::connect(&self.chain, &key.account_id().to_string()).await.into_diagnostic()?) } else { Arc::new(RealClock::new()) };
+        let clock: Arc<dyn Clock> = if info.virtual_time {
+            Arc::new(PacedClock::connect(&self.chain, &key.account_id().to_string()).await.into_diagnostic()?)
+        } else {
+            Arc::new(RealClock::new())
+        };
         let netuid = Netuid(self.netuid);
         let hotkey = key.account_id();
         let uid = http_chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
-        let uid = uid.ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: self.netuid }).into_diagnostic()?;
+        let uid = uid
+            .ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: self.netuid })
+            .into_diagnostic()?;
         let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
-        let url = BucketUrl::parse(&self.bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
+        let bucket =
+            self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
+        let url = BucketUrl::parse(bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
         let config = BucketConfig { credentials: Credentials::from_env(), ..BucketConfig::anonymous(url) };
         let own_http = Http::new(Reach::Anywhere).into_diagnostic()?;
         let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
-        let journal = Journal::open(&self.dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", self.dir.display()))?;
+        let journal = Journal::open(&self.dir)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("the journal in {} cannot be written", self.dir.display()))?;
         let http = Http::new(reach).into_diagnostic()?;
         let ctx = Context::new(Arc::new(http_chain), clock, netuid, Arc::new(key), uid, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -119,7 +119,8 @@ struct CodecFlags {
 
 impl CodecFlags {
     fn layout(&self, specs: &[ParamSpec]) -> miette::Result<Layout> {
-        let config = CodecConfig { target_chunk: self.target_chunk, topk: self.topk, use_dct: self.dct, bins: self.bins, range: self.range };
+        let config =
+            CodecConfig { target_chunk: self.target_chunk, topk: self.topk, use_dct: self.dct, bins: self.bins, range: self.range };
         Layout::new(specs, config).into_diagnostic()
     }
 }
@@ -247,7 +248,13 @@ fn encode(args: &EncodeArgs) -> miette::Result<()> {
         checkpoint::write(path, &specs, &residual, &Metadata::new()).into_diagnostic()?;
     }
     let bits = 8.0 * object.len() as f64 / layout.elements().max(1) as f64;
-    println!("{}: {} bytes, {} values of {} parameters, {bits:.4} bit each", args.out.display(), object.len(), compressed.stats.sent, layout.elements());
+    println!(
+        "{}: {} bytes, {} values of {} parameters, {bits:.4} bit each",
+        args.out.display(),
+        object.len(),
+        compressed.stats.sent,
+        layout.elements()
+    );
     if compressed.stats.non_finite > 0 {
         println!("{} elements were not finite and were left out", compressed.stats.non_finite);
     }
@@ -274,7 +281,9 @@ fn decode(args: &DecodeArgs) -> miette::Result<()> {
             let layout = args.codec.layout(&specs)?;
             (specs, layout)
         }
-        None if args.codec.dct => return Err(miette!("a DCT can only be undone with the model's shapes: name a file of the model with --like")),
+        None if args.codec.dct => {
+            return Err(miette!("a DCT can only be undone with the model's shapes: name a file of the model with --like"));
+        }
         None => {
             let layout = section::describe(payload).into_diagnostic()?;
             let spec = |param: &templar_codec::ParamLayout| ParamSpec { name: param.name.clone(), shape: vec![param.rows, param.cols] };

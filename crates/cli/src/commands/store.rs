@@ -39,6 +39,9 @@ struct ServeArgs {
     /// The access file: buckets and their keys [default: DIR/access.json].
     #[arg(long, value_name = "FILE")]
     access: Option<PathBuf>,
+    /// Threads that serve.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
     /// Largest object, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
     object_bytes_max: u64,
@@ -92,7 +95,7 @@ impl ServeArgs {
             connections_max: self.connections_max,
             ..S3Config::new(&self.dir, self.listen, access)
         };
-        crate::runtime()?.block_on(async {
+        crate::runtime_of(self.threads)?.block_on(async {
             let server = Server::bind(config).await.into_diagnostic()?;
             let address = server.address();
             if self.json {

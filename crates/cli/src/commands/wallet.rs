@@ -25,7 +25,7 @@ enum WalletCommand {
 #[derive(Debug, Args)]
 pub struct WalletPath {
     /// The folder of wallets [default: ~/.bittensor/wallets].
-    #[arg(long, env = "BT_WALLET_PATH", value_name = "DIR")]
+    #[arg(long = "wallet-path", env = "BT_WALLET_PATH", value_name = "DIR")]
     path: Option<PathBuf>,
 }
 

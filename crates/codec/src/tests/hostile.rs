@@ -50,7 +50,8 @@ fn each_reason_has_its_name() {
 fn a_header_reads_back_as_written() {
     let (_, payload) = small();
     let bytes = seal(&header(1), &payload, &key(1));
-    let want = Header { hotkey: key(1).public(), payload_digest: payload_digest(&payload), payload_bytes: payload.len() as u64, ..header(1) };
+    let want =
+        Header { hotkey: key(1).public(), payload_digest: payload_digest(&payload), payload_bytes: payload.len() as u64, ..header(1) };
     assert_eq!(Header::parse(&bytes).unwrap(), want);
 }
 

@@ -21,7 +21,8 @@ fn lcg(len: usize, seed: u64, scale: f64) -> Vec<f32> {
 }
 
 fn layout(shapes: &[&[usize]], config: CodecConfig) -> Layout {
-    let specs: Vec<ParamSpec> = shapes.iter().enumerate().map(|(i, shape)| ParamSpec { name: format!("p{i}"), shape: shape.to_vec() }).collect();
+    let specs: Vec<ParamSpec> =
+        shapes.iter().enumerate().map(|(i, shape)| ParamSpec { name: format!("p{i}"), shape: shape.to_vec() }).collect();
     Layout::new(&specs, config).unwrap()
 }
 

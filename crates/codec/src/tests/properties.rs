@@ -5,8 +5,13 @@ use crate::{aggregate, compress, give_back};
 use proptest::prelude::*;
 
 fn config() -> impl Strategy<Value = CodecConfig> {
-    (1usize..=64, 1usize..=80, prop::bool::weighted(0.2), 2usize..=16)
-        .prop_map(|(target_chunk, topk, use_dct, bins)| CodecConfig { target_chunk, topk, use_dct, bins, range: 6.0 })
+    (1usize..=64, 1usize..=80, prop::bool::weighted(0.2), 2usize..=16).prop_map(|(target_chunk, topk, use_dct, bins)| CodecConfig {
+        target_chunk,
+        topk,
+        use_dct,
+        bins,
+        range: 6.0,
+    })
 }
 
 fn shapes() -> impl Strategy<Value = Vec<Vec<usize>>> {
@@ -34,7 +39,12 @@ fn values(len: usize, seed: u64, kind: u8) -> Vec<f32> {
 }
 
 fn tensors(layout: &Layout, seed: u64, kind: u8) -> Vec<Vec<f32>> {
-    layout.params().iter().enumerate().map(|(i, param)| values(param.len(), seed.wrapping_mul(31).wrapping_add(i as u64 + 1), kind)).collect()
+    layout
+        .params()
+        .iter()
+        .enumerate()
+        .map(|(i, param)| values(param.len(), seed.wrapping_mul(31).wrapping_add(i as u64 + 1), kind))
+        .collect()
 }
 
 fn refs(shapes: &[Vec<usize>]) -> Vec<&[usize]> {

@@ -2,13 +2,13 @@
 
 use super::machine::{Action, Event, MinerMachine, Outcome};
 use crate::context::Context;
-use crate::decide::Decided;
+use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
 use crate::journal::{Entry, TrainingEntry};
 use crate::node::{Node, NodeError, NodeSettings};
 use crate::position::Position;
 use crate::signed;
-use crate::state::{PrivateState, StateDir, StateDigests};
+use crate::state::{PrivateState, StateDigests, StateDir};
 use crate::stop::Stop;
 use crate::workspace::WorkError;
 use bytes::Bytes;
@@ -217,8 +217,7 @@ impl Miner {
         let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.window == window) else {
             return Outcome::Failed("there is no object to commit to".into());
         };
-        let commit =
-            Commit { run: self.node.run.id, uid: ctx.uid, window, object: sealed.digest, object_bytes: sealed.bytes.len() as u64 };
+        let commit = Commit { run: self.node.run.id, uid: ctx.uid, window, object: sealed.digest, object_bytes: sealed.bytes.len() as u64 };
         let put = match signed::sign(&commit, &*ctx.key) {
             Ok(bytes) => ctx.bucket.put(&names::commit(window, ctx.uid), bytes.into()).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -319,15 +318,24 @@ impl Miner {
         let Some(window) = self.sealed.as_ref().map(|sealed| sealed.window).filter(|window| *window < position.window) else {
             return Ok(());
         };
+        if position.window.0 - window.0 > self.node.run.hparams().retention.manifests_windows {
+            // Nobody keeps that manifest: giving back what may have been aggregated would send it twice.
+            self.sealed = None;
+            return Ok(());
+        }
         let ending = self.node.look(window).await?.1;
-        let mut decided = None;
-        for slot in 0..ending.map_or(0, |ending| ending.slots) {
-            if let (_, crate::decide::ManifestRead::Found(found)) = self.node.read_manifest(slot, 0).await {
-                decided = Some(found);
-                break;
+        let (slots, mut slot) = (ending.map_or(0, |ending| ending.slots), 0);
+        while slot < slots {
+            match self.node.read_manifest(slot, 0).await.1 {
+                ManifestRead::Found(found) => return self.settle(Some(&found)).await,
+                ManifestRead::Absent { .. } => slot += 1,
+                ManifestRead::Unreachable { .. } => {
+                    let ctx = &self.node.ctx;
+                    ctx.clock.sleep_until(ctx.now_ms() + self.node.run.block_ms()).await;
+                }
             }
         }
-        self.settle(decided.as_deref()).await
+        self.settle(None).await
     }
 
     async fn resync(&mut self, why: String) -> Outcome {

@@ -16,16 +16,19 @@ const RULES: MinerRules = MinerRules {
     least_training_ms: 500,
 };
 
+const AT: Position = Position { window: Window(5), global_step: GlobalStep(0), theta: Digest([0; 32]), manifest: None };
+
 fn ending(window: Window) -> Ending {
     Ending { next_start_ms: (window.0 + 1) * 8000, slots: 2, own_slot: None }
 }
 
-fn decided(window: Window, theta_before: Digest) -> Box<Decided> {
+fn decided(position: &Position, theta_before: Digest) -> Box<Decided> {
+    let window = position.window;
     let manifest = Manifest {
         run: Digest::default(),
         window,
         slot: 0,
-        global_step: GlobalStep(0),
+        global_step: position.global_step,
         theta_before,
         accepted: vec![],
         clip_norms: vec![],
@@ -64,7 +67,7 @@ fn one_window_from_look_to_report() {
     assert_eq!(e.action, Action::PutObject { window: Window(5), until_ms: 50_000 });
     let e = run(&mut m, &e, Outcome::Done);
     assert_eq!(e.action, Action::Follow(FollowAction::Read { slot: 0, at_ms: 48_250 }));
-    let read = ManifestRead::Found(decided(Window(5), Digest::default()));
+    let read = ManifestRead::Found(decided(&AT, Digest::default()));
     let e = run(&mut m, &e, Outcome::Followed(Followed::Manifest(48_300, read)));
     assert!(matches!(e.action, Action::Follow(FollowAction::Gather(_))));
     let e = run(&mut m, &e, Outcome::Followed(Followed::Gathered));
@@ -82,7 +85,7 @@ fn a_manifest_with_another_theta_is_surveyed() {
     let start = |majority: Option<Digest>| {
         let (mut m, e) = joined();
         let e = run(&mut m, &e, Outcome::Looked { now_ms: 60_000, start_ms: 40_000, ending: Some(ending(Window(5))), sealed: false });
-        let read = ManifestRead::Found(decided(Window(5), Digest::of(b"other")));
+        let read = ManifestRead::Found(decided(&AT, Digest::of(b"other")));
         let e = run(&mut m, &e, Outcome::Followed(Followed::Manifest(60_000, read)));
         assert!(matches!(e.action, Action::Follow(FollowAction::Survey(_))));
         run(&mut m, &e, Outcome::Followed(Followed::Majority(60_000, majority))).action
@@ -119,14 +122,18 @@ fn outcome(action: &Action, luck: u8, position: &Position) -> Outcome {
         return Outcome::Failed("bad luck".into());
     }
     match action {
-        Action::Look(window) if luck == 6 => Outcome::Looked { now_ms: window.0 * 8000 + 9000, start_ms: window.0 * 8000, ending: Some(ending(*window)), sealed: false },
-        Action::Look(window) => Outcome::Looked { now_ms: window.0 * 8000 + 1100 * u64::from(luck), start_ms: window.0 * 8000, ending: None, sealed: false },
+        Action::Look(window) if luck == 6 => {
+            Outcome::Looked { now_ms: window.0 * 8000 + 9000, start_ms: window.0 * 8000, ending: Some(ending(*window)), sealed: false }
+        }
+        Action::Look(window) => {
+            Outcome::Looked { now_ms: window.0 * 8000 + 1100 * u64::from(luck), start_ms: window.0 * 8000, ending: None, sealed: false }
+        }
         Action::Train { .. } => Outcome::Trained(u32::from(luck)),
         Action::AwaitReveal(window) => Outcome::Reveal((window.0 + 1) * 8000 + 250, ending(*window)),
         Action::Follow(FollowAction::Read { at_ms, .. }) => {
             let read = match luck {
-                0..=2 => ManifestRead::Found(decided(position.window, position.theta)),
-                3 => ManifestRead::Found(decided(position.window, Digest::of(b"foreign"))),
+                0..=2 => ManifestRead::Found(decided(position, position.theta)),
+                3 => ManifestRead::Found(decided(position, Digest::of(b"foreign"))),
                 4 => ManifestRead::Unreachable { why: "down".into() },
                 _ => ManifestRead::Absent { why: String::new() },
             };

@@ -3,7 +3,7 @@
 //! Only a commit that was read before anything was revealed counts. Every object is checked against its commit, its seal, the model's
 //! shapes, the assigned samples and θ; one peer's fault leaves every other peer's result as it is.
 
-use crate::context::{Context, SMALL_REQUEST};
+use crate::context::Context;
 use crate::node::{Node, NodeError};
 use crate::position::Position;
 use crate::roster::Member;
@@ -11,17 +11,22 @@ use crate::round::{fetch_exact, majority};
 use crate::signed;
 use bytes::Bytes;
 use futures::StreamExt;
-use std::collections::{BTreeMap, HashMap};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use templar_codec::{Expect, Opened, max_object_bytes};
 use templar_data::ShardReader;
 use templar_protocol::messages::{Commit, CommitRead, Message, REASON_CHARS_MAX, Refused};
 use templar_protocol::sampler::sample_digest;
 use templar_protocol::{Digest, Uid, Window, names};
-use templar_store::{Bucket, ErrorKind};
+use templar_store::{Bucket, Deadline, ErrorKind, StoreError};
 
 /// Requests at once.
-const REQUESTS_MAX: usize = 16;
+const REQUESTS_MAX: usize = 64;
+/// The least real time for reading a commit.
+const COMMIT_LEAST: Duration = Duration::from_millis(500);
 
 /// What a validator holds of a window before it is decided.
 #[derive(Debug, Default)]
@@ -59,27 +64,36 @@ struct Awaited {
     commit: CommitRead,
 }
 
-/// Collects the window of `at`: objects that have not appeared by `upload_ends_ms` are late, downloads end at `until_ms`.
+/// Collects the window of `at`: objects that have not appeared by `upload_ends_ms` are late, downloads end at `until_ms`. `trusted` are the
+/// miners of the last manifest; their objects (all, when there is none) tell which θ the network is at.
 ///
 /// # Errors
 /// The worker is gone or the data cannot be had; never a peer's fault.
-pub async fn collect(node: &Node, at: &Position, upload_ends_ms: u64, until_ms: u64) -> Result<Collected, NodeError> {
+pub async fn collect(
+    node: &Node,
+    at: &Position,
+    upload_ends_ms: u64,
+    until_ms: u64,
+    trusted: &BTreeSet<Uid>,
+) -> Result<Collected, NodeError> {
     let mut collected = Collected { window: at.window, ..Collected::default() };
     let bytes_max = node.worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
     let awaited = read_commits(node, &mut collected, bytes_max).await;
     let fetched = fetch(node, &mut collected, awaited, upload_ends_ms, until_ms).await;
-    check(node, &mut collected, at, fetched).await?;
+    check(node, &mut collected, at, fetched, trusted).await?;
     collected.refused.sort_by_key(|refused| refused.uid);
     Ok(collected)
 }
 
 async fn read_commits(node: &Node, collected: &mut Collected, bytes_max: u64) -> Vec<Awaited> {
     let (ctx, round) = (&node.ctx, node.round());
+    // A bucket that does not answer must not cost the window: everybody waits for the manifest.
+    let deadline = Deadline::within(Duration::from_millis(node.run.hparams().timetable.upload_window_ms / 4).max(COMMIT_LEAST));
     let reads = round.roster.miners.iter().filter(|member| member.hotkey != ctx.hotkey()).map(|member| async move {
         let bucket = ctx.bucket_of(member);
         let commit = match &bucket {
-            None => Err(("no_bucket", "it has committed no bucket that this node may read".to_owned())),
-            Some(bucket) => read_commit(ctx, bucket, &node.run.id, member, round.window).await,
+            None => Err(("no-bucket", "it has committed no bucket that this node may read".to_owned())),
+            Some(bucket) => read_commit(bucket, &node.run.id, member, round.window, deadline).await,
         };
         (member, bucket, commit)
     });
@@ -98,7 +112,7 @@ async fn read_commits(node: &Node, collected: &mut Collected, bytes_max: u64) ->
                 collected.refuse(member.uid, "oversized", why);
             }
             // A validator without a slot that does not mine is no news.
-            (_, Err(("absent" | "no_bucket", _))) if member.permit => {}
+            (_, Err(("absent" | "no-bucket", _))) if member.permit => {}
             (_, Err((kind, why))) => collected.refuse(member.uid, kind, why),
         }
     }
@@ -106,78 +120,109 @@ async fn read_commits(node: &Node, collected: &mut Collected, bytes_max: u64) ->
 }
 
 async fn read_commit(
-    ctx: &Context,
     bucket: &Bucket,
     run: &Digest,
     member: &Member,
     window: Window,
+    deadline: Deadline,
 ) -> Result<Commit, (&'static str, String)> {
-    let deadline = ctx.deadline(0, SMALL_REQUEST.min(std::time::Duration::from_secs(5)));
     let read = bucket.get_if_exists(&names::commit(window, member.uid), Commit::BYTES_MAX, deadline).await;
     let Some(bytes) = read.map_err(|error| ("unreachable", format!("its commit cannot be read: {error}")))? else {
         // The object is asked about only to name the reason; it does not count either way.
         return Err(match bucket.head(&names::object(window, member.uid), deadline).await {
-            Ok(_) => ("not_committed", "it published an object without having committed to it before the window's end".to_owned()),
+            Ok(_) => ("not-committed", "it published an object without having committed to it before the window's end".to_owned()),
             Err(_) => ("absent", "it has neither a commit nor an object".to_owned()),
         });
     };
-    let opened = signed::open::<Commit>(&bytes).map_err(|error| ("bad_commit", error.to_string()))?;
+    let opened = signed::open::<Commit>(&bytes).map_err(|error| ("bad-commit", error.to_string()))?;
     let commit = opened.message;
     if opened.signer != member.hotkey {
-        return Err(("bad_commit", format!("its commit is signed by {}, the uid belongs to {}", opened.signer, member.hotkey)));
+        return Err(("bad-commit", format!("its commit is signed by {}, the uid belongs to {}", opened.signer, member.hotkey)));
     }
     if commit.run != *run || commit.uid != member.uid || commit.window != window {
-        return Err(("bad_commit", "its commit is of another run, uid or window".to_owned()));
+        return Err(("bad-commit", "its commit is of another run, uid or window".to_owned()));
     }
     Ok(commit)
 }
 
-/// Waits for the objects: asks for all that are missing, then sleeps, until all are there or their time is over.
-async fn fetch(
-    node: &Node,
-    collected: &mut Collected,
-    mut awaited: Vec<Awaited>,
-    upload_ends_ms: u64,
-    until_ms: u64,
-) -> Vec<(Awaited, Bytes)> {
-    let ctx = &node.ctx;
-    let mut fetched = Vec::new();
-    loop {
+/// An answer to one request for an object, with the instant at which it was asked.
+type Answer = (Awaited, u64, Result<Bytes, StoreError>);
+
+fn ask(ctx: &Context, window: Window, peer: Awaited, until_ms: u64) -> BoxFuture<'_, Answer> {
+    Box::pin(async move {
         let asked_ms = ctx.now_ms();
-        let window = collected.window;
-        let asks = awaited.into_iter().map(|peer| async move {
-            let key = names::object(window, peer.member.uid);
-            let result = fetch_exact(ctx, &peer.bucket, &key, peer.commit.object_bytes, until_ms).await;
-            (peer, result)
-        });
-        let mut answers = futures::stream::iter(asks).buffer_unordered(REQUESTS_MAX);
-        let mut missing = Vec::new();
-        while let Some((peer, result)) = answers.next().await {
-            let uid = peer.member.uid;
-            match result {
-                Ok(bytes) => fetched.push((peer, bytes)),
-                Err(error) if error.is_not_found() && asked_ms >= upload_ends_ms => {
-                    collected.refuse(uid, "late", "its object was not there when the upload window ended");
+        let key = names::object(window, peer.member.uid);
+        let result = fetch_exact(ctx, &peer.bucket, &key, peer.commit.object_bytes, until_ms).await;
+        (peer, asked_ms, result)
+    })
+}
+
+/// Waits for the objects, until all are there or their time is over. A slow peer does not hold up the asking for others.
+async fn fetch(node: &Node, collected: &mut Collected, awaited: Vec<Awaited>, upload_ends_ms: u64, until_ms: u64) -> Vec<(Awaited, Bytes)> {
+    let (ctx, window, poll_ms) = (&*node.ctx, collected.window, node.run.poll_ms());
+    let mut fetched = Vec::new();
+    let mut missing = awaited;
+    let mut asks: FuturesUnordered<BoxFuture<'_, Answer>> = FuturesUnordered::new();
+    loop {
+        asks.extend(missing.drain(..).map(|peer| ask(ctx, window, peer, until_ms)));
+        // While requests are under way only real time passes, so that paced time never overtakes an answer.
+        let tick = tokio::time::sleep(Duration::from_millis(poll_ms));
+        tokio::pin!(tick);
+        loop {
+            tokio::select! {
+                biased;
+                answer = asks.next() => {
+                    let Some((peer, asked_ms, result)) = answer else { break };
+                    match sort_answer(collected, &peer, asked_ms, result, upload_ends_ms, until_ms) {
+                        Some(Ok(bytes)) => fetched.push((peer, bytes)),
+                        Some(Err(())) => missing.push(peer),
+                        None => {}
+                    }
                 }
-                Err(error) if error.is_not_found() => missing.push(peer),
-                Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => {
-                    let announced = peer.commit.object_bytes;
-                    collected.refuse(uid, "oversized", format!("its object is larger than the {announced} bytes of its commit"));
-                }
-                Err(error) if error.is_retryable() && asked_ms < until_ms => missing.push(peer),
-                Err(error) => collected.refuse(uid, "unreachable", format!("its object cannot be read: {error}")),
+                () = &mut tick, if !missing.is_empty() => break,
             }
         }
-        if missing.is_empty() {
+        if asks.is_empty() && missing.is_empty() {
             return fetched;
         }
-        awaited = missing;
-        let wake_ms = ctx.now_ms() + node.run.poll_ms();
-        ctx.clock.sleep_until(if asked_ms < upload_ends_ms { wake_ms.min(upload_ends_ms) } else { wake_ms }).await;
+        if asks.is_empty() {
+            let (now_ms, wake_ms) = (ctx.now_ms(), ctx.now_ms() + poll_ms);
+            ctx.clock.sleep_until(if now_ms < upload_ends_ms { wake_ms.min(upload_ends_ms) } else { wake_ms }).await;
+        }
     }
 }
 
-async fn check(node: &Node, collected: &mut Collected, at: &Position, fetched: Vec<(Awaited, Bytes)>) -> Result<(), NodeError> {
+/// The object, `Err` when it is to be asked for again, or `None` when it is refused.
+fn sort_answer(
+    collected: &mut Collected,
+    peer: &Awaited,
+    asked_ms: u64,
+    result: Result<Bytes, StoreError>,
+    upload_ends_ms: u64,
+    until_ms: u64,
+) -> Option<Result<Bytes, ()>> {
+    let uid = peer.member.uid;
+    let (kind, why) = match result {
+        Ok(bytes) => return Some(Ok(bytes)),
+        Err(error) if error.is_not_found() && asked_ms < upload_ends_ms => return Some(Err(())),
+        Err(error) if error.is_not_found() => ("late", "its object was not there when the upload window ended".to_owned()),
+        Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => {
+            ("oversized", format!("its object is larger than the {} bytes of its commit", peer.commit.object_bytes))
+        }
+        Err(error) if error.is_retryable() && asked_ms < until_ms => return Some(Err(())),
+        Err(error) => ("unreachable", format!("its object cannot be read: {error}")),
+    };
+    collected.refuse(uid, kind, why);
+    None
+}
+
+async fn check(
+    node: &Node,
+    collected: &mut Collected,
+    at: &Position,
+    fetched: Vec<(Awaited, Bytes)>,
+    trusted: &BTreeSet<Uid>,
+) -> Result<(), NodeError> {
     let mut by_uid: HashMap<Uid, (Awaited, Bytes)> = HashMap::new();
     let mut to_open = Vec::new();
     for (peer, bytes) in fetched {
@@ -186,7 +231,7 @@ async fn check(node: &Node, collected: &mut Collected, at: &Position, fetched: V
             let why = format!("its object has {} bytes, its commit announces {}", bytes.len(), peer.commit.object_bytes);
             collected.refuse(uid, "truncated", why);
         } else if Digest::of(&bytes) != peer.commit.object {
-            collected.refuse(uid, "not_as_committed", "its object has another digest than its commit announced");
+            collected.refuse(uid, "not-as-committed", "its object has another digest than its commit announced");
         } else {
             let expect = Expect { run_id: node.run.id, uid, hotkey: peer.member.hotkey, window: at.window };
             to_open.push((expect, bytes.clone()));
@@ -209,7 +254,9 @@ async fn check(node: &Node, collected: &mut Collected, at: &Position, fetched: V
                 continue;
             }
         };
-        *collected.theta_shares.entry(opened.header().theta).or_default() += u128::from(peer.member.stake.max(1));
+        // Who has never been aggregated says nothing about the network's θ: keys are cheap.
+        let known = trusted.is_empty() || trusted.contains(&uid);
+        *collected.theta_shares.entry(opened.header().theta).or_default() += u128::from(peer.member.stake) + u128::from(known);
         match check_header(node, at, &reader, &opened)? {
             Err((kind, why)) => collected.refuse(uid, kind, why),
             Ok(()) => {
@@ -236,16 +283,17 @@ fn check_header(
     let assignment = node.assignment(header.uid, at.window, reader.n_samples())?;
     let ids = reader.ids(assignment.pool()).map_err(|error| crate::workspace::WorkError::Data(error.to_string()))?;
     if header.sample_count != ids.len() as u64 || header.sample_digest != sample_digest(&ids) {
-        return Ok(Err(("wrong_samples", "the samples that it names are not the ones assigned to it".to_owned())));
+        return Ok(Err(("wrong-samples", "the samples that it names are not the ones assigned to it".to_owned())));
     }
     Ok(Ok(()))
 }
 
 /// Keeps a copy of every object that may be accepted, in the validator's own bucket.
 pub async fn keep_copies(ctx: &Context, collected: &Collected) {
-    let puts = collected.objects.iter().map(|(uid, bytes)| async move {
-        (*uid, ctx.bucket.put(&names::accepted(collected.window, *uid), bytes.clone()).await)
-    });
+    let puts = collected
+        .objects
+        .iter()
+        .map(|(uid, bytes)| async move { (*uid, ctx.bucket.put(&names::accepted(collected.window, *uid), bytes.clone()).await) });
     let mut puts = futures::stream::iter(puts).buffer_unordered(REQUESTS_MAX);
     while let Some((uid, put)) = puts.next().await {
         if let Err(error) = put {

@@ -15,7 +15,7 @@ use crate::recipe;
 use crate::signed;
 use crate::state::write_atomically;
 use crate::stop::Stop;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,6 @@ use templar_tensor::Executor;
 
 /// The largest file of scores that is read.
 const SCORES_BYTES_MAX: u64 = 256 << 20;
-const SCORES: &str = "scores.json";
 
 /// A validator that has joined.
 pub struct Validator {
@@ -42,6 +41,8 @@ pub struct Validator {
     tokenizer: Tokenizer,
     held_out: Arc<Vec<u32>>,
     collected: Collected,
+    /// The miners of the last manifest.
+    trusted: BTreeSet<Uid>,
     decided: Option<Box<Decided>>,
     held_out_loss: Option<f64>,
 }
@@ -64,7 +65,8 @@ impl Validator {
         let (node, position) = Node::join(ctx, settings, executor).await?;
         keep_descriptor(&node.ctx, &node.run).await;
         let machine = ValidatorMachine::new(node.run.validator_rules());
-        let scores_path = settings.dir.join(SCORES);
+        // Scores belong to a run: another run's windows are other windows.
+        let scores_path = settings.dir.join(format!("scores-{}.json", node.run.id.short()));
         let scorer = load_scores(&node, &scores_path);
         let held_out = held_out_tokens(&node).await?;
         let tokenizer = node.cache.tokenizer().await?;
@@ -77,6 +79,7 @@ impl Validator {
             tokenizer,
             held_out: held_out.into(),
             collected: Collected::default(),
+            trusted: BTreeSet::new(),
             decided: None,
             held_out_loss: None,
         };
@@ -136,7 +139,7 @@ impl Validator {
     }
 
     async fn collect(&mut self, at: &Position, upload_ends_ms: u64, until_ms: u64) -> Result<Outcome, NodeError> {
-        self.collected = collect(&self.node, at, upload_ends_ms, until_ms).await?;
+        self.collected = collect(&self.node, at, upload_ends_ms, until_ms, &self.trusted).await?;
         let window = at.window;
         for refused in &self.collected.refused {
             let (kind, reason) = (refused.kind.clone(), refused.reason.clone());
@@ -163,6 +166,9 @@ impl Validator {
                 let at_hand: HashMap<_, _> = if here { self.collected.objects.clone().into_iter().collect() } else { HashMap::new() };
                 if !self.node.gather(&decided, at_hand).await? {
                     return Ok(Outcome::Failed("not all objects of the manifest are to be had".into()));
+                }
+                if !decided.manifest.accepted.is_empty() {
+                    self.trusted = decided.manifest.accepted.iter().map(|accepted| accepted.uid).collect();
                 }
                 self.decided = Some(decided);
                 ("gather", Followed::Gathered)
@@ -195,7 +201,6 @@ impl Validator {
         let (clip_norms, opened) = self.node.worker.run(move |work| (work.clip_norms(&opened), opened)).await?;
         let manifest = self.manifest(slot, &opened, clip_norms);
         let window = manifest.window;
-        let accepted: Vec<Uid> = manifest.accepted.iter().map(|accepted| accepted.uid).collect();
         let bytes = match signed::sign(&manifest, &*ctx.key) {
             Ok(bytes) if bytes.len() as u64 <= MANIFEST_BYTES_MAX && ctx.now_ms() < until_ms => bytes,
             Ok(_) => return Ok(Followed::Manifest(began_ms, ManifestRead::Absent { why: "there was no time left to publish".into() })),
@@ -209,6 +214,8 @@ impl Validator {
         }
         let (began_ms, read) = self.node.read_manifest(slot, 0).await;
         if let ManifestRead::Found(decided) = &read {
+            // What counts is what is there: a former process may have published before it was killed.
+            let accepted = decided.manifest.accepted.iter().map(|accepted| accepted.uid).collect();
             ctx.note(Entry::Published { window, slot, accepted, manifest: decided.digest });
         }
         Ok(Followed::Manifest(began_ms, read))
@@ -432,7 +439,8 @@ fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: f64
 fn load_scores(node: &Node, path: &std::path::Path) -> Scorer {
     let config = ScorerConfig::from(&node.run.hparams().evaluation);
     let fresh = || Scorer::new(config);
-    let bytes = match std::fs::metadata(path).and_then(|meta| if meta.len() > SCORES_BYTES_MAX { Ok(vec![]) } else { std::fs::read(path) }) {
+    let bytes = match std::fs::metadata(path).and_then(|meta| if meta.len() > SCORES_BYTES_MAX { Ok(vec![]) } else { std::fs::read(path) })
+    {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return fresh(),
         Err(error) => {
@@ -446,14 +454,19 @@ fn load_scores(node: &Node, path: &std::path::Path) -> Scorer {
     })
 }
 
-/// The held-out tokens on which the loss is reported: whole sequences from the start of the held-out text.
+/// The held-out tokens on which the loss is reported: whole sequences, spread evenly over the held-out text.
 async fn held_out_tokens(node: &Node) -> Result<Vec<u32>, NodeError> {
     let hparams = node.run.hparams();
     let file = tokio::time::timeout(Duration::from_secs(600), node.cache.held_out()).await;
-    let file = file.map_err(|_| NodeError::Join(crate::join::JoinError::Data("the held-out text did not arrive in 10 minutes".into())))??;
+    let file =
+        file.map_err(|_| NodeError::Join(crate::join::JoinError::Data("the held-out text did not arrive in 10 minutes".into())))??;
     let seq_len = hparams.sequence_length as u64;
-    let sequences = (file.n_tokens() / seq_len).min(hparams.evaluation.held_out_sequences as u64);
+    let all = file.n_tokens() / seq_len;
+    let sequences = all.min(hparams.evaluation.held_out_sequences as u64);
     let mut tokens = vec![0; usize::try_from(sequences * seq_len).unwrap_or(0)];
-    file.read(0, &mut tokens).map_err(|error| crate::workspace::WorkError::Data(error.to_string()))?;
+    for (index, sequence) in tokens.chunks_exact_mut(hparams.sequence_length).enumerate() {
+        let start = index as u64 * all / sequences * seq_len;
+        file.read(start, sequence).map_err(|error| crate::workspace::WorkError::Data(error.to_string()))?;
+    }
     Ok(tokens)
 }

@@ -197,8 +197,10 @@ impl ValidatorMachine {
     }
 
     fn collect_or_follow(&mut self, now_ms: u64, ending: Ending) -> Effect<Action> {
-        let upload_ends_ms = self.rules.timetable.upload_ends_ms(ending.next_start_ms);
-        if now_ms >= upload_ends_ms {
+        let table = &self.rules.timetable;
+        let upload_ends_ms = table.upload_ends_ms(ending.next_start_ms);
+        // Commits that are read late may have been made after others' objects were seen, so they do not count.
+        if now_ms > table.reveal_ms(ending.next_start_ms).max(ending.next_start_ms + table.upload_window_ms / 2) {
             return self.follow(now_ms, ending, false);
         }
         let until_ms = upload_ends_ms.saturating_add(self.rules.timetable.gather_ms / 2);

@@ -12,16 +12,19 @@ use templar_protocol::{Digest, GlobalStep, Timetable, Window};
 const TABLE: Timetable = Timetable { block_ms: 250, margin_ms: 750, upload_window_ms: 2000, gather_ms: 1000, slot_ms: 800, slots: 2 };
 const RULES: ValidatorRules = ValidatorRules { timetable: TABLE, poll_ms: 100, windows_per_weights: 1, checkpoint_frequency: 1 };
 
+const AT: Position = Position { window: Window(5), global_step: GlobalStep(0), theta: Digest([0; 32]), manifest: None };
+
 fn ending(window: Window, own_slot: u32) -> Ending {
     Ending { next_start_ms: (window.0 + 1) * 8000, slots: 2, own_slot: Some(own_slot) }
 }
 
-fn decided(window: Window, theta_before: Digest) -> Box<Decided> {
+fn decided(position: &Position, theta_before: Digest) -> Box<Decided> {
+    let window = position.window;
     let manifest = Manifest {
         run: Digest::default(),
         window,
         slot: 0,
-        global_step: GlobalStep(0),
+        global_step: position.global_step,
         theta_before,
         accepted: vec![templar_protocol::messages::Accepted {
             uid: templar_protocol::Uid(1),
@@ -56,7 +59,7 @@ fn the_leader_decides_a_window() {
     assert!(matches!(e.action, Action::Collect { upload_ends_ms: 50_000, until_ms: 50_500, .. }));
     let e = run(&mut m, &e, Outcome::Collected { now_ms: 48_600, majority: Some(Digest::default()) });
     assert_eq!(e.action, Action::Follow(FollowAction::Publish { slot: 0, until_ms: 50_800 }));
-    let read = ManifestRead::Found(decided(Window(5), Digest::default()));
+    let read = ManifestRead::Found(decided(&AT, Digest::default()));
     let e = run(&mut m, &e, Outcome::Followed(Followed::Manifest(48_650, read)));
     let e = run(&mut m, &e, Outcome::Followed(Followed::Gathered));
     assert!(matches!(e.action, Action::Evaluate(_)));
@@ -108,7 +111,7 @@ fn outcome(action: &Action, luck: u8, position: &Position) -> Outcome {
         },
         Action::Follow(FollowAction::Read { at_ms, .. } | FollowAction::Publish { until_ms: at_ms, .. }) => {
             let read = match luck {
-                0..=3 => ManifestRead::Found(decided(window, position.theta)),
+                0..=3 => ManifestRead::Found(decided(position, position.theta)),
                 4 => ManifestRead::Unreachable { why: "down".into() },
                 _ => ManifestRead::Absent { why: String::new() },
             };

@@ -38,7 +38,15 @@ pub async fn start_run(ctx: &Context, start: &StartRun) -> Result<(), NodeError>
     let failed = |why: String| NodeError::Join(JoinError::Start(why));
     let existing = ctx.bucket.get_if_exists(names::RUN, RunDescriptor::BYTES_MAX, ctx.deadline(0, SMALL_REQUEST)).await;
     if let Some(bytes) = existing.map_err(|error| failed(error.to_string()))? {
-        signed::open::<RunDescriptor>(&bytes).map_err(|error| failed(format!("the bucket holds a {} that does not count: {error}", names::RUN)))?;
+        let opened = signed::open::<RunDescriptor>(&bytes);
+        let run = opened.map_err(|error| failed(format!("the bucket holds a {} that does not count: {error}", names::RUN)))?.message;
+        if run.hparams_digest != start.hparams.digest() {
+            let keys: Vec<String> = start.hparams.diff(&run.hparams).into_iter().map(|difference| difference.key).collect();
+            return Err(failed(format!(
+                "the bucket already holds a run whose hyper-parameters differ in {}; start another run from an empty bucket",
+                keys.join(", ")
+            )));
+        }
         return Ok(());
     }
     let hparams = &start.hparams;
@@ -80,7 +88,9 @@ pub async fn start_run(ctx: &Context, start: &StartRun) -> Result<(), NodeError>
         manifest: None,
     };
     let pointer = signed::sign(&pointer, &*ctx.key).map_err(|error| failed(error.to_string()))?;
-    for (name, bytes) in [(names::checkpoint(&file_digest), file), (names::CHECKPOINT_LATEST.into(), pointer), (names::RUN.into(), envelope)] {
+    for (name, bytes) in
+        [(names::checkpoint(&file_digest), file), (names::CHECKPOINT_LATEST.into(), pointer), (names::RUN.into(), envelope)]
+    {
         ctx.bucket.put(&name, bytes.into()).await.map_err(|error| failed(error.to_string()))?;
     }
     Ok(())

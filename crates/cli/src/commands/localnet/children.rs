@@ -19,6 +19,9 @@ const RESTARTS_MAX: usize = 5;
 const RESTART_SPAN: Duration = Duration::from_secs(60);
 const LOG_TAIL_BYTES: usize = 2000;
 
+/// Store and chain, which are started first and stopped last.
+const SERVICES: usize = 2;
+
 struct Process {
     name: String,
     arguments: Vec<String>,
@@ -159,8 +162,7 @@ impl Children {
 
     /// Writes which process has which id, for operators and tests.
     fn record(&self) -> miette::Result<()> {
-        let ids: BTreeMap<&str, u32> =
-            self.processes.iter().filter_map(|p| Some((p.name.as_str(), p.child.as_ref()?.id()?))).collect();
+        let ids: BTreeMap<&str, u32> = self.processes.iter().filter_map(|p| Some((p.name.as_str(), p.child.as_ref()?.id()?))).collect();
         let text = serde_json::to_vec_pretty(&ids).into_diagnostic()?;
         write_atomically(&self.network.dir.join("processes.json"), &text).into_diagnostic().wrap_err("the process ids cannot be written")
     }
@@ -200,7 +202,7 @@ impl Children {
                 continue;
             }
             // Who ends by itself with an error would end again; who was killed would not.
-            let killed = status.code().is_none();
+            let killed = matches!(status.code(), None | Some(130 | 143));
             let process = &mut self.processes[index];
             process.deaths.retain(|death| death.elapsed() < RESTART_SPAN);
             process.deaths.push(Instant::now());
@@ -215,7 +217,11 @@ impl Children {
     }
 
     fn died(&self, name: &str, status: ExitStatus) -> miette::Report {
-        miette!(help = format!("its whole log is {}", self.log_path(name).display()), "the process {name} has ended: {status}{}", self.log_tail(name))
+        miette!(
+            help = format!("its whole log is {}", self.log_path(name).display()),
+            "the process {name} has ended: {status}{}",
+            self.log_tail(name)
+        )
     }
 
     fn log_tail(&self, name: &str) -> String {
@@ -226,15 +232,20 @@ impl Children {
 
     /// Stops all: nodes first, then the services that they use. Who does not drain in time is killed.
     pub async fn stop(&mut self) {
-        for mut process in std::mem::take(&mut self.processes).into_iter().rev() {
-            let Some(mut child) = process.child.take() else { continue };
-            drop(child.stdin.take());
-            if tokio::time::timeout(DRAIN_LIMIT, child.wait()).await.is_err() {
-                eprintln!("{} did not drain within {} s and is killed", process.name, DRAIN_LIMIT.as_secs());
-                // It may have ended in this instant, which is as good.
-                let _ = child.kill().await;
-            }
+        let services = self.processes.len().min(SERVICES);
+        for nodes in [self.processes.split_off(services), std::mem::take(&mut self.processes)] {
+            futures::future::join_all(nodes.into_iter().map(drain)).await;
         }
         let _ = std::fs::remove_file(self.network.dir.join("processes.json"));
+    }
+}
+
+async fn drain(mut process: Process) {
+    let Some(mut child) = process.child.take() else { return };
+    drop(child.stdin.take());
+    if tokio::time::timeout(DRAIN_LIMIT, child.wait()).await.is_err() {
+        eprintln!("{} did not drain within {} s and is killed", process.name, DRAIN_LIMIT.as_secs());
+        // It may have ended in this instant, which is as good.
+        let _ = child.kill().await;
     }
 }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use templar_node::journal::PeerEvaluation;
 use templar_protocol::{Uid, Window};
 
@@ -86,6 +86,7 @@ pub struct Live {
     begun: Instant,
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     seen: Option<Seen>,
+    said: Vec<(Option<String>, Duration)>,
     rewritten_s: u64,
     /// Dropped last: the terminal writes nothing after it.
     screen: Screen,
@@ -123,7 +124,7 @@ impl Live {
         // The screen first: if what follows fails, dropping it brings the normal one back.
         let screen = Screen::enter()?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
-        Ok(Self { setting, begun, terminal: Terminal::new(backend)?, seen: None, rewritten_s: 0, screen })
+        Ok(Self { setting, begun, terminal: Terminal::new(backend)?, seen: None, said: vec![], rewritten_s: 0, screen })
     }
 
     /// Draws, if something has changed since the last time.
@@ -137,16 +138,28 @@ impl Live {
             return Ok(());
         }
         self.seen = Some(seen);
+        self.listen(progress, elapsed);
         if elapsed.as_secs() >= self.rewritten_s + REWRITE_S {
             self.rewritten_s = elapsed.as_secs();
             self.forget_cells();
         }
-        let scene = Scene { setting: &self.setting, progress, elapsed };
+        let said: Vec<Duration> = self.said.iter().map(|(_, at)| *at).collect();
+        let scene = Scene { setting: &self.setting, progress, elapsed, said: &said };
         self.terminal.draw(|frame| draw::draw(&scene, frame.area(), frame.buffer_mut()))?;
         // The echo of a key goes to a corner where it scrolls nothing.
         let backend = self.terminal.backend_mut();
         queue!(backend, MoveTo(0, 0))?;
         backend.flush()
+    }
+
+    /// Notes when a node says something new.
+    fn listen(&mut self, progress: &Progress, elapsed: Duration) {
+        self.said.resize(progress.nodes.len(), (None, elapsed));
+        for (said, node) in self.said.iter_mut().zip(&progress.nodes) {
+            if said.0 != node.message {
+                *said = (node.message.clone(), elapsed);
+            }
+        }
     }
 
     /// Makes the next frame write every cell, without erasing the screen, which would flicker.

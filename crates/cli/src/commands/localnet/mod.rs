@@ -74,7 +74,10 @@ impl LocalnetArgs {
     /// It cannot be prepared, or a process fails for good. Nothing is left running.
     pub fn run(self) -> miette::Result<ExitCode> {
         if self.windows == Some(0) {
-            return Err(miette!(help = "give --windows 1 or more, or leave it out to run until Ctrl-C", "a network of no windows has nothing to do"));
+            return Err(miette!(
+                help = "give --windows 1 or more, or leave it out to run until Ctrl-C",
+                "a network of no windows has nothing to do"
+            ));
         }
         let runtime = crate::runtime()?;
         let code = runtime.block_on(self.run_network());
@@ -84,10 +87,10 @@ impl LocalnetArgs {
 
     async fn run_network(self) -> miette::Result<ExitCode> {
         let begun = Instant::now();
-        let plan = Plan { args: &self };
-        let preparing = plan.prepare();
+        let plan = Plan { args: self.clone() };
+        let preparing = tokio::task::spawn_blocking(move || plan.prepare());
         let network = tokio::select! {
-            network = preparing => network?,
+            network = preparing => network.into_diagnostic()??,
             reason = wait_for_stop(false) => return Ok(reason.into_diagnostic()?.exit_code()),
         };
         let mut children = Children::new(&network, !self.no_restart);

@@ -20,12 +20,16 @@ impl Plain {
     pub fn show(&mut self, progress: &Progress) {
         let newest = progress.windows.keys().next_back().copied().unwrap_or(0);
         for (number, window) in progress.windows.range(self.next..) {
-            let complete = window.entries.len() >= progress.nodes.len();
-            if window.ended.is_none() || !(complete || newest > number + 1) {
+            let complete = window.ended.is_some() && window.entries.len() >= progress.nodes.len();
+            if !complete && newest <= number + 1 {
                 break;
             }
             let line = line(*number, window, progress);
-            if self.quiet { eprintln!("{line}") } else { println!("{line}") }
+            if self.quiet {
+                eprintln!("{line}")
+            } else {
+                println!("{line}")
+            }
             self.next = number + 1;
         }
     }

@@ -84,17 +84,17 @@ pub struct Network {
 }
 
 /// The preparation of a network.
-pub struct Plan<'a> {
+pub struct Plan {
     /// What was asked for.
-    pub args: &'a LocalnetArgs,
+    pub args: LocalnetArgs,
 }
 
-impl Plan<'_> {
+impl Plan {
     /// Prepares the directory, or checks that it is prepared for the same network.
     ///
     /// # Errors
     /// The data is missing or too small, the disk refuses, the directory holds another network.
-    pub async fn prepare(&self) -> miette::Result<Network> {
+    pub fn prepare(&self) -> miette::Result<Network> {
         let dir = &self.args.dir;
         let failed = || format!("the directory {} cannot be prepared", dir.display());
         std::fs::create_dir_all(dir).into_diagnostic().wrap_err_with(failed)?;
@@ -106,15 +106,26 @@ impl Plan<'_> {
             self.check_same(&config)?;
             return self.network(dir, &config);
         }
-        if dir.read_dir().into_diagnostic().wrap_err_with(failed)?.flatten().any(|entry| !OURS.contains(&&*entry.file_name().to_string_lossy())) {
-            return Err(miette!(help = "give an empty or new directory with --dir", "{} holds files that are not a localnet's", dir.display()));
+        if dir
+            .read_dir()
+            .into_diagnostic()
+            .wrap_err_with(failed)?
+            .flatten()
+            .any(|entry| !OURS.contains(&&*entry.file_name().to_string_lossy()))
+        {
+            return Err(miette!(
+                help = "give an empty or new directory with --dir",
+                "{} holds files that are not a localnet's",
+                dir.display()
+            ));
         }
+        let [chain_port, store_port] = free_ports()?;
         let config = Config {
             version: 1,
             miners: self.args.miners.unwrap_or(3),
             validators: self.args.validators.unwrap_or(1),
-            chain_port: free_port()?,
-            store_port: free_port()?,
+            chain_port,
+            store_port,
             paced: self.args.paced,
         };
         if config.miners == 0 || config.validators == 0 || config.miners + config.validators > 200 {
@@ -131,7 +142,7 @@ impl Plan<'_> {
     }
 
     fn check_same(&self, config: &Config) -> miette::Result<()> {
-        let args = self.args;
+        let args = &self.args;
         let other = |flag: &str, was: String| {
             miette!(help = "leave the flag out to resume, or give a new directory with --dir", "this network was made with {flag} {was}")
         };
@@ -154,7 +165,7 @@ impl Plan<'_> {
         let mut hparams = super::super::params::load(self.args.model.as_deref().unwrap_or("local"))?;
         let tokenizer = Tokenizer::Byte;
         hparams.model.vocab = hparams.model.vocab.max(tokenizer.vocab() as usize);
-        prepare_data(self.args, dir, &hparams, tokenizer)?;
+        prepare_data(&self.args, dir, &hparams, tokenizer)?;
         hparams.inner_steps = match self.args.inner_steps {
             Some(steps) => steps,
             None if config.paced => hparams.inner_steps,
@@ -239,7 +250,10 @@ impl Network {
         let config = BucketConfig::with_credentials(self.dataset()?, self.credentials(DATASET)?);
         let bucket = Bucket::open(&config, &Http::new(Reach::Anywhere).into_diagnostic()?).into_diagnostic()?;
         let store = bucket.object_store();
-        templar_data::push(&self.dir.join("data"), &*store, "", &mut |_, _| {}).await.into_diagnostic().wrap_err("the data set cannot be published")?;
+        templar_data::push(&self.dir.join("data"), &*store, "", &mut |_, _| {})
+            .await
+            .into_diagnostic()
+            .wrap_err("the data set cannot be published")?;
         Ok(())
     }
 }
@@ -250,11 +264,8 @@ fn node_names(config: &Config) -> impl Iterator<Item = (bool, String)> + use<> {
 }
 
 fn prepare_data(args: &LocalnetArgs, dir: &Path, hparams: &Hparams, tokenizer: Tokenizer) -> miette::Result<()> {
-    let inputs = if args.data.is_empty() {
-        templar_data::default_inputs(HANDBOOK)
-    } else {
-        args.data.iter().cloned().map(Input::Path).collect()
-    };
+    let inputs =
+        if args.data.is_empty() { templar_data::default_inputs(HANDBOOK) } else { args.data.iter().cloned().map(Input::Path).collect() };
     let options = PrepareOptions {
         inputs,
         out_dir: dir.join("data"),
@@ -316,9 +327,12 @@ fn make_genesis(dir: &Path, config: &Config, accounts: &[AccountId]) -> miette::
     genesis.write(&dir.join("genesis.json")).into_diagnostic()
 }
 
-fn free_port() -> miette::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic().wrap_err("no port is free on the loopback interface")?;
-    Ok(listener.local_addr().into_diagnostic()?.port())
+/// Two different ports that are free now: both are held while they are chosen.
+fn free_ports() -> miette::Result<[u16; 2]> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic().wrap_err("no port is free on the loopback interface");
+    let port = |listener: &TcpListener| Ok::<u16, miette::Report>(listener.local_addr().into_diagnostic()?.port());
+    let (first, second) = (bind()?, bind()?);
+    Ok([port(&first)?, port(&second)?])
 }
 
 fn write(path: &Path, bytes: &[u8]) -> miette::Result<()> {

@@ -13,6 +13,7 @@ use ratatui::style::{Color, Style};
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Sparkline, SparklineBar, Widget};
+use std::time::Duration;
 
 const HINT: &str = "Ctrl-C stops; run the same command again to resume";
 /// From this height on, the loss is a chart with axes.
@@ -24,11 +25,12 @@ const ALARM: Style = Style::new().bold().fg(Color::White).bg(Color::Red);
 
 /// Draws the network on the whole of `area`.
 pub fn draw(scene: &Scene, area: Rect, buffer: &mut Buffer) {
-    let messages = messages(scene);
+    let said = scene.messages();
     let wanted = Wanted {
         miners: scene.progress.nodes.iter().filter(|node| !node.validates).count(),
         nodes: scene.progress.nodes.len(),
-        messages: messages.len(),
+        messages: said.len(),
+        news: said.iter().filter(|message| message.3).count(),
         windows: scene.progress.windows.len(),
         losses: scene.losses().len(),
     };
@@ -43,9 +45,7 @@ pub fn draw(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     nodes::miners(scene, plan.miners, buffer);
     nodes::nodes(scene, plan.nodes, buffer);
     history(scene, plan.history, buffer);
-    let rows = messages.len();
-    let (names, texts) = messages.into_iter().unzip();
-    table::draw(vec![Column::left(0, "node", names), Column::left(0, "last message", texts)], rows, plan.messages, buffer);
+    messages(&said, plan.messages, buffer);
 }
 
 fn line(line: Line<'static>, area: Rect, buffer: &mut Buffer) {
@@ -115,7 +115,10 @@ fn round(scene: &Scene) -> Line<'static> {
     } else {
         let uids: Vec<String> = told.gathered.iter().map(ToString::to_string).collect();
         spans.push(Span::styled(uids.join(" "), GOOD));
-        spans.push(Span::styled(format!(" ({:.0} % of the committed, {})", told.gather_success * 100.0, text::bytes(told.object_bytes)), DIM));
+        spans.push(Span::styled(
+            format!(" ({:.0} % of the committed, {})", told.gather_success * 100.0, text::bytes(told.object_bytes)),
+            DIM,
+        ));
     }
     if !told.refused.is_empty() {
         spans.push(Span::styled("  refused ", TITLE));
@@ -149,10 +152,18 @@ fn agreement(scene: &Scene) -> Line<'static> {
     }
 }
 
-/// The nodes that said something, with the words.
-fn messages(scene: &Scene) -> Vec<(Line<'static>, Line<'static>)> {
-    let nodes = scene.progress.nodes.iter();
-    nodes.filter_map(|node| Some((Line::from(node.name.clone()), Line::from(text::clean(node.message.as_ref()?))))).collect()
+/// What the nodes said last; what is no news any more is dim.
+fn messages(said: &[(Duration, &str, &str, bool)], area: Rect, buffer: &mut Buffer) {
+    let column = |cell: &dyn Fn(Duration, &str, &str) -> String| {
+        let lines = said.iter().map(|(at, name, words, news)| Line::styled(cell(*at, name, words), if *news { Style::new() } else { DIM }));
+        lines.collect::<Vec<_>>()
+    };
+    let columns = vec![
+        Column::right(1, "at", column(&|at, _, _| text::clock(at))),
+        Column::left(0, "node", column(&|_, name, _| name.to_owned())),
+        Column::left(0, "last message", column(&|_, _, words| text::clean(words))),
+    ];
+    table::draw(columns, said.len(), area, buffer);
 }
 
 /// The loss over the windows: a chart where there is room for axes, else bars.
@@ -189,7 +200,10 @@ fn chart(unigram: f64, losses: &[(u64, f64)], area: Rect, buffer: &mut Buffer) {
     let (first, last) = (losses[0].0, losses[losses.len() - 1].0);
     let x = [first as f64, last as f64];
     let reference = [(x[0], unigram), (x[1], unigram)];
-    let (low, high) = bounds(losses.iter().map(|(_, loss)| *loss).chain(unigram.is_finite().then_some(unigram)));
+    let (low, high) = bounds(losses.iter().map(|(_, loss)| *loss));
+    // A reference that is far off would flatten the curve; the line above tells it anyway.
+    let near = (low - (high - low)..=high + (high - low)).contains(&unigram);
+    let (low, high) = if near { (low.min(unigram), high.max(unigram)) } else { (low, high) };
     let pad = ((high - low) * 0.05).max(1e-3);
     let y = [low - pad, high + pad];
     let loss = Dataset::default().name("held-out loss").marker(Marker::Braille).graph_type(GraphType::Line).style(GOOD).data(&shown);
@@ -197,7 +211,8 @@ fn chart(unigram: f64, losses: &[(u64, f64)], area: Rect, buffer: &mut Buffer) {
     let entropy = entropy.style(Style::new().fg(Color::Magenta)).data(&reference);
     let labels = |values: [f64; 2]| values.map(|value| format!("{value:.2}"));
     let x_axis = Axis::default().style(DIM).bounds(x).labels([format!("window {first}"), format!("window {last}")]);
-    Chart::new(vec![entropy, loss]).x_axis(x_axis).y_axis(Axis::default().style(DIM).bounds(y).labels(labels(y))).render(area, buffer);
+    let lines = if near { vec![entropy, loss] } else { vec![loss] };
+    Chart::new(lines).x_axis(x_axis).y_axis(Axis::default().style(DIM).bounds(y).labels(labels(y))).render(area, buffer);
 }
 
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {

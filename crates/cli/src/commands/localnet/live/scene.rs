@@ -7,6 +7,8 @@ use std::time::Duration;
 use templar_node::journal::WindowEntry;
 use templar_protocol::{Digest, Uid};
 
+/// A message is news for so long.
+const NEWS: Duration = Duration::from_secs(60);
 /// This many window lengths without the end of a window are worth a warning.
 const LATE_WINDOWS: u32 = 3;
 
@@ -37,6 +39,8 @@ pub struct Scene<'a> {
     pub progress: &'a Progress,
     /// Time since the command started.
     pub elapsed: Duration,
+    /// When each node said its last message, by the node's place, since the command started.
+    pub said: &'a [Duration],
 }
 
 /// Whether the nodes hold the same θ.
@@ -115,6 +119,15 @@ impl<'a> Scene<'a> {
         same
     }
 
+    /// The nodes' last messages, the newest first: when, who, what, and whether it is news.
+    pub fn messages(&self) -> Vec<(Duration, &'a str, &'a str, bool)> {
+        let nodes = self.progress.nodes.iter().zip(self.said);
+        let said = nodes.filter_map(|(node, &at)| Some((at, node.name.as_str(), node.message.as_deref()?, at + NEWS > self.elapsed)));
+        let mut messages: Vec<_> = said.collect();
+        messages.sort_by_key(|message| std::cmp::Reverse(message.0));
+        messages
+    }
+
     /// Tokens a second of all miners in their last windows.
     pub fn tokens_s(&self) -> f64 {
         let rates = self.progress.nodes.iter().filter_map(|node| Some(node.last.as_ref()?.training.as_ref()?.tokens_s));
@@ -139,7 +152,8 @@ impl<'a> Scene<'a> {
 /// The shares of `phases_ms`, the longest first.
 pub fn shares(phases_ms: &BTreeMap<String, u64>) -> Vec<(&str, u64, f64)> {
     let total: f64 = phases_ms.values().map(|ms| *ms as f64).sum();
-    let mut shares: Vec<_> = phases_ms.iter().filter(|(_, ms)| **ms > 0).map(|(name, ms)| (name.as_str(), *ms, *ms as f64 / total)).collect();
+    let mut shares: Vec<_> =
+        phases_ms.iter().filter(|(_, ms)| **ms > 0).map(|(name, ms)| (name.as_str(), *ms, *ms as f64 / total)).collect();
     shares.sort_by_key(|share| std::cmp::Reverse(share.1));
     shares
 }

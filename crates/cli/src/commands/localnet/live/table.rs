@@ -83,14 +83,7 @@ fn widths(columns: &[Column], width: usize) -> Vec<usize> {
     columns.iter().map(&mut take).collect()
 }
 
-fn put(
-    cells: impl Iterator<Item = Line<'static>>,
-    columns: &[Column],
-    widths: &[usize],
-    area: Rect,
-    row: usize,
-    buffer: &mut Buffer,
-) {
+fn put(cells: impl Iterator<Item = Line<'static>>, columns: &[Column], widths: &[usize], area: Rect, row: usize, buffer: &mut Buffer) {
     let mut x = 0;
     for ((cell, column), &width) in cells.zip(columns).zip(widths) {
         let cell = fit(cell, width);

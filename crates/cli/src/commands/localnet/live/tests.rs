@@ -1,5 +1,7 @@
 //! The view of made-up networks, at the sizes of small and large terminals and at all sizes between.
 
+#![allow(clippy::unwrap_used)]
+
 use super::super::progress::{Progress, made_up};
 use super::draw::draw;
 use super::scene::{Agreement, Scene, Setting};
@@ -87,7 +89,9 @@ fn lived(miners: u16, windows: u64) -> Progress {
 fn screen(progress: &Progress, width: u16, height: u16) -> String {
     let setting = setting();
     let elapsed = Duration::from_millis(10_000 + 8120 * (progress.windows.len() as u64).saturating_sub(1) + 3400);
-    let scene = Scene { setting: &setting, progress, elapsed };
+    // The validator has just spoken, the others at the start.
+    let said: Vec<Duration> = progress.nodes.iter().map(|node| if node.validates { elapsed } else { Duration::from_secs(21) }).collect();
+    let scene = Scene { setting: &setting, progress, elapsed, said: &said };
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(&scene, frame.area(), frame.buffer_mut())).unwrap();
     let cells = terminal.backend().buffer();
@@ -168,7 +172,7 @@ fn no_size_and_no_network_makes_it_panic() {
 fn a_disagreement_outlives_the_first_entry_of_the_next_window() {
     let setting = setting();
     let mut progress = troubled();
-    let agreement = |progress: &Progress| Scene { setting: &setting, progress, elapsed: Duration::ZERO }.agreement();
+    let agreement = |progress: &Progress| Scene { setting: &setting, progress, elapsed: Duration::ZERO, said: &[] }.agreement();
     assert!(matches!(agreement(&progress), Agreement::Differs { window: 12, ref holders } if holders.len() == 2));
     progress.windows.entry(13).or_default().entries.insert("miner-0".into(), entry(13, 1, 3));
     assert!(matches!(agreement(&progress), Agreement::Differs { window: 12, .. }));
@@ -180,7 +184,7 @@ fn a_disagreement_outlives_the_first_entry_of_the_next_window() {
 fn a_window_that_does_not_end_is_late() {
     let setting = setting();
     let progress = lived(1, 1);
-    let late = |elapsed| Scene { setting: &setting, progress: &progress, elapsed }.late();
+    let late = |elapsed| Scene { setting: &setting, progress: &progress, elapsed, said: &[] }.late();
     assert!(!late(Duration::from_secs(10 + 24)));
     assert!(late(Duration::from_secs(10 + 25)));
 }

@@ -73,7 +73,13 @@ fn score(evaluation: Option<&PeerEvaluation>) -> Line<'static> {
     let Some(evaluation) = evaluation else { return Line::from("-") };
     let (score, error) = (evaluation.gradient_score, evaluation.standard_error);
     // Two standard errors above zero, a gain is hardly chance; below, a harm.
-    let style = if score > 2.0 * error { GOOD } else if score < -2.0 * error { BAD } else { Style::new() };
+    let style = if score > 2.0 * error {
+        GOOD
+    } else if score < -2.0 * error {
+        BAD
+    } else {
+        Style::new()
+    };
     Line::from(vec![Span::styled(format!("{score:+.4}"), style), Span::styled(format!(" ±{error:.4}"), DIM)])
 }
 
@@ -124,7 +130,8 @@ fn phases(entry: &WindowEntry, bar: bool) -> Line<'static> {
         }
         spans.push(Span::raw("  "));
     }
-    for (name, ms, share) in shares {
+    // What is no percent is no news.
+    for (name, ms, share) in shares.into_iter().filter(|(_, _, share)| *share >= 0.005) {
         spans.push(Span::styled(text::clean(name).replace('_', " "), colour(name)));
         let time = if bar { format!(" {:.1} s", ms as f64 / 1e3) } else { String::new() };
         spans.push(Span::raw(format!("{time} {:.0}% ", share * 100.0)));

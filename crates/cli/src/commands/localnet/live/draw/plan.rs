@@ -10,6 +10,8 @@ pub struct Wanted {
     pub nodes: usize,
     /// Nodes with a message.
     pub messages: usize,
+    /// Nodes whose message is news.
+    pub news: usize,
     /// Windows.
     pub windows: usize,
     /// Measured losses.
@@ -55,10 +57,10 @@ impl Plan {
         let mut free = Free(area.height);
         let header = free.take(1, 1);
         let [theta, loss, hint, round] = [(); 4].map(|()| free.take(1, 1));
-        let all_messages = rows(wanted.messages).saturating_add(1);
+        let [all_messages, news] = [wanted.messages, wanted.news].map(|number| rows(number).saturating_add(1));
         let some = |want: u16, limit: u16| if want < 2 { 0 } else { want.min(limit) };
         // A trouble's words must not be crowded out by long tables.
-        let mut messages = if free.0 < CROWDED { 0 } else { free.take(some(all_messages, 3), 2) };
+        let mut messages = if free.0 < CROWDED { 0 } else { free.take(some(news, 3), 2) };
         let (miners_want, nodes_want) = (rows(wanted.miners).saturating_add(1), rows(wanted.nodes).saturating_add(1));
         // Where both tables do not fit, the miners' gets the larger part: it tells what the others do not.
         let miners_most = miners_want.min(free.0.saturating_sub(nodes_want).max(free.0 - free.0 * 2 / 5));
@@ -67,18 +69,21 @@ impl Plan {
         miners += free.take(miners_want - miners.min(miners_want), 1);
         let mut curve = if wanted.losses == 0 { 0 } else { free.take(BARS, 1) };
         if messages == 0 {
-            messages = free.take(some(all_messages, 3), 2);
+            messages = free.take(some(news, 3), 2);
         }
         // Blank rows set the tables apart.
         let before_miners = free.take(u16::from(miners > 0), 1);
         let before_nodes = free.take(u16::from(nodes > 0), 1);
         let before_messages = free.take(u16::from(messages > 0), 1);
         if messages > 0 {
-            messages += free.take(all_messages - messages, 1);
+            messages += free.take(news - messages, 1);
         }
         if curve > 0 {
             curve += free.take(super::CHART_HEIGHT + 3 - curve, super::CHART_HEIGHT - curve);
         }
+        // Old messages are less than the curve and more than old windows.
+        let before_messages = before_messages + if messages == 0 && wanted.messages > 0 { free.take(1, 3) } else { 0 };
+        messages += free.take(some(all_messages, u16::MAX).saturating_sub(messages), 2 - messages.min(1));
         let before_history = free.take(u16::from(free.0 > 2 && wanted.windows > 0), 1);
         let history = free.take(some(rows(wanted.windows).saturating_add(1), u16::MAX), 2);
         if curve > super::CHART_HEIGHT {
