@@ -18,6 +18,16 @@ use templar_wallet::{Keypair, Signer};
 pub const SMALL_REQUEST: Duration = Duration::from_secs(30);
 const RETRY_MS: u64 = 500;
 
+/// Who a node is.
+pub struct Identity {
+    /// The subnet.
+    pub netuid: Netuid,
+    /// The hotkey's pair.
+    pub key: Arc<Keypair>,
+    /// Its uid.
+    pub uid: Uid,
+}
+
 /// The world as a node sees it.
 pub struct Context {
     /// The chain.
@@ -51,16 +61,8 @@ pub struct WindowTimes {
 
 impl Context {
     /// Puts the parts together.
-    pub fn new(
-        chain: Arc<dyn Chain>,
-        clock: Arc<dyn Clock>,
-        netuid: Netuid,
-        key: Arc<Keypair>,
-        uid: Uid,
-        bucket: Bucket,
-        http: Http,
-        journal: Journal,
-    ) -> Self {
+    pub fn new(chain: Arc<dyn Chain>, clock: Arc<dyn Clock>, identity: Identity, bucket: Bucket, http: Http, journal: Journal) -> Self {
+        let Identity { netuid, key, uid } = identity;
         let (journal, peers) = (Mutex::new(journal), Mutex::default());
         Self { chain, clock, netuid, key, uid, bucket, http, journal, peers }
     }

@@ -1,9 +1,13 @@
 //! `templar chain`: the development chain as a process, and a look at a chain.
 
-use crate::{commands::wallet::WalletPath, signals::wait_for_stop};
+use crate::{
+    commands::wallet::WalletPath,
+    signals::{StopReason, wait_for_stop},
+};
 use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic, WrapErr, bail, miette};
 use serde_json::json;
+use std::process::ExitCode;
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait, server};
 use templar_protocol::{AccountId, Netuid};
@@ -100,17 +104,18 @@ impl ChainArgs {
     ///
     /// # Errors
     /// A sentence that says what failed, why, and what to do.
-    pub fn run(self) -> miette::Result<()> {
+    pub fn run(self) -> miette::Result<ExitCode> {
         match self.command {
-            ChainCommand::Serve(args) => crate::runtime_of(args.threads)?.block_on(args.run()),
-            ChainCommand::Metagraph(args) => crate::runtime()?.block_on(args.run()),
-            ChainCommand::Register(args) => crate::runtime()?.block_on(args.run()),
+            ChainCommand::Serve(args) => return crate::runtime_of(args.threads)?.block_on(args.run()),
+            ChainCommand::Metagraph(args) => crate::runtime()?.block_on(args.run())?,
+            ChainCommand::Register(args) => crate::runtime()?.block_on(args.run())?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl ServeArgs {
-    async fn run(self) -> miette::Result<()> {
+    async fn run(self) -> miette::Result<ExitCode> {
         if !self.listen.ip().is_loopback() {
             eprintln!("warning: {} is not loopback: whoever reaches this chain may read it and, when paced, stop its time", self.listen);
         }
@@ -138,12 +143,13 @@ impl ServeArgs {
                 info.genesis_hash
             );
         }
+        let mut reason = None;
         let stop = async {
-            if let Err(e) = wait_for_stop(self.exit_with_parent).await {
-                eprintln!("error: the signals cannot be watched, so the chain stops: {e}");
-            }
+            reason = Some(wait_for_stop(self.exit_with_parent).await);
         };
-        server::serve(chain, listener, self.paced, stop).await.into_diagnostic()
+        server::serve(chain, listener, self.paced, stop).await.into_diagnostic()?;
+        let reason = reason.transpose().into_diagnostic().wrap_err("the signals cannot be watched, so the chain has stopped")?;
+        Ok(reason.map_or(ExitCode::SUCCESS, StopReason::exit_code))
     }
 }
 

@@ -58,6 +58,6 @@ impl GenerateArgs {
         let text = generate(&mut trainer, &prompt, self.tokens, sampling, |token| token != eos).into_diagnostic()?;
         let text: Vec<u32> = text.into_iter().filter(|token| *token != eos).collect();
         let mut out = std::io::stdout().lock();
-        write!(out, "{}{}\n", self.prompt, model.tokenizer.decode(&text).into_diagnostic()?).into_diagnostic()
+        writeln!(out, "{}{}", self.prompt, model.tokenizer.decode(&text).into_diagnostic()?).into_diagnostic()
     }
 }

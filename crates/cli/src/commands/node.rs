@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use templar_chain::{Chain, ChainError, Clock, HttpChain, PacedClock, RealClock};
-use templar_node::context::Context;
+use templar_node::context::{Context, Identity};
 use templar_node::journal::{Entry, Journal};
 use templar_node::miner::driver::{Miner, RESYNC_REQUEST};
 use templar_node::node::{NodeError, NodeSettings, make_dir};
@@ -203,7 +203,7 @@ impl NodeArgs {
             .into_diagnostic()
             .wrap_err_with(|| format!("the journal in {} cannot be written", self.dir.display()))?;
         let http = Http::new(reach).into_diagnostic()?;
-        let ctx = Context::new(Arc::new(http_chain), clock, netuid, Arc::new(key), uid, bucket, http, journal);
+        let ctx = Context::new(Arc::new(http_chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
         println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", self.dir.display());

@@ -6,6 +6,7 @@ use miette::{IntoDiagnostic, WrapErr};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 use templar_s3::{Access, AccessFile, BucketAccess, S3Config, Server};
 use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
@@ -76,16 +77,16 @@ impl StoreArgs {
     ///
     /// # Errors
     /// A sentence that says what failed, why, and what to do.
-    pub fn run(self) -> miette::Result<()> {
+    pub fn run(self) -> miette::Result<ExitCode> {
         match self.command {
             StoreCommand::Serve(args) => args.run(),
-            StoreCommand::AddBucket(args) => args.run(),
+            StoreCommand::AddBucket(args) => args.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }
 
 impl ServeArgs {
-    fn run(self) -> miette::Result<()> {
+    fn run(self) -> miette::Result<ExitCode> {
         let path = self.access.clone().unwrap_or_else(|| self.dir.join("access.json"));
         AccessFile::edit(&path, |_| Ok(())).into_diagnostic()?;
         let access = Access::file(&path, ACCESS_INTERVAL).into_diagnostic()?;
@@ -107,7 +108,7 @@ impl ServeArgs {
             let handle = server.spawn();
             let stopped = wait_for_stop(self.exit_with_parent).await.into_diagnostic().wrap_err("the signals could not be watched");
             handle.stop().await;
-            stopped.map(drop)
+            Ok(stopped?.exit_code())
         })
     }
 }
