@@ -185,20 +185,19 @@ impl Children {
         }
     }
 
-    /// Looks after the processes: one that has died is started again.
+    /// Looks after the processes: one that has died is started again. Gives what happened, by process.
     ///
     /// # Errors
     /// One died that must not be started again: too often, by itself with an error, or with restarting switched off.
-    pub async fn tend(&mut self) -> miette::Result<()> {
-        let mut changed = false;
+    pub async fn tend(&mut self) -> miette::Result<Vec<(String, String)>> {
+        let mut news = Vec::new();
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
             let Some(status) = process.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) else { continue };
             process.child = None;
-            changed = true;
             let name = process.name.clone();
             if !self.restart {
-                eprintln!("{name} has ended ({status})");
+                news.push((name, format!("has ended ({status})")));
                 continue;
             }
             // Who ends by itself with an error would end again; who was killed would not.
@@ -209,11 +208,14 @@ impl Children {
             if !killed || process.deaths.len() > RESTARTS_MAX {
                 return Err(self.died(&name, status));
             }
-            eprintln!("{name} has died ({status}); starting it again");
+            news.push((name, format!("has died ({status}); starting it again")));
             let child = self.spawn(&self.processes[index])?;
             self.processes[index].child = Some(child);
         }
-        if changed { self.record() } else { Ok(()) }
+        if !news.is_empty() {
+            self.record()?;
+        }
+        Ok(news)
     }
 
     fn died(&self, name: &str, status: ExitStatus) -> miette::Report {

@@ -70,12 +70,22 @@ impl View {
         }
     }
 
+    /// Says what happened to a process: at once as a line, or after a live view has ended, which shows it by its own means.
+    pub fn tell(&mut self, news: String) {
+        match self {
+            Self::Plain(_) => eprintln!("{news}"),
+            Self::Live(live) => live.news.push(news),
+        }
+    }
+
     /// Ends a live view: the normal screen comes back and gets the windows as plain lines.
     pub fn finish(&mut self, progress: &Progress) {
-        if matches!(self, Self::Live(_)) {
+        if let Self::Live(live) = self {
+            let news = std::mem::take(&mut live.news);
             // The assignment drops the live view, which brings the normal screen back.
             *self = Self::Plain(Plain::new(false));
             self.show(progress);
+            news.into_iter().for_each(|news| self.tell(news));
         }
     }
 }
@@ -88,6 +98,7 @@ pub struct Live {
     seen: Option<Seen>,
     said: Vec<(Option<String>, Duration)>,
     rewritten_s: u64,
+    news: Vec<String>,
     /// Dropped last: the terminal writes nothing after it.
     screen: Screen,
 }
@@ -124,7 +135,7 @@ impl Live {
         // The screen first: if what follows fails, dropping it brings the normal one back.
         let screen = Screen::enter()?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
-        Ok(Self { setting, begun, terminal: Terminal::new(backend)?, seen: None, said: vec![], rewritten_s: 0, screen })
+        Ok(Self { setting, begun, terminal: Terminal::new(backend)?, seen: None, said: vec![], rewritten_s: 0, news: vec![], screen })
     }
 
     /// Draws, if something has changed since the last time.

@@ -137,7 +137,10 @@ async fn watch(
         if args.windows.is_some_and(|windows| progress.finished(windows)) {
             return Ok(());
         }
-        children.tend().await?;
+        for (process, news) in children.tend().await? {
+            view.tell(format!("{process} {news}"));
+            progress.tell(&process, news);
+        }
         tokio::time::sleep(REFRESH).await;
     }
 }

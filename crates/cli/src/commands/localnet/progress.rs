@@ -83,6 +83,13 @@ impl Progress {
         Ok(())
     }
 
+    /// Takes note of what happened to a node's process.
+    pub fn tell(&mut self, name: &str, news: String) {
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.name == name) {
+            node.message = Some(news);
+        }
+    }
+
     fn take(&mut self, index: usize, line: Line, begun: Instant) {
         let node = &mut self.nodes[index];
         match line.entry {
@@ -101,6 +108,8 @@ impl Progress {
                 self.evaluations.insert(evaluation.uid, evaluation);
             }
             Entry::Weights { weights, .. } => self.weights = weights,
+            // Who has joined no longer waits for anything.
+            Entry::Joined { .. } => node.message = None,
             Entry::Warning { text } => node.message = Some(text),
             Entry::Resync { why } => node.message = Some(format!("resync: {why}")),
             Entry::Stopped { why } => node.message = Some(format!("stopped: {why}")),
