@@ -47,6 +47,18 @@ pub enum WorkError {
     /// Parameters that are not the model's.
     #[error("θ has other parameters than the run's model: {0}")]
     Shape(String),
+    /// Training has diverged: what it made must not reach residual, moments or peers.
+    #[error(
+        "inner step {step} is not finite (loss {loss}, gradient norm {gradient_norm}); the learning rate may be too high, or memory faulty"
+    )]
+    NotFinite {
+        /// The step.
+        step: u32,
+        /// Its loss.
+        loss: f64,
+        /// Its gradient's norm.
+        gradient_norm: f64,
+    },
     /// Tokens that cannot be read.
     #[error("the training data cannot be read: {0}")]
     Data(String),
@@ -145,6 +157,9 @@ impl Workspace {
             if stats.targets == 0 {
                 continue;
             }
+            if !stats.loss.is_finite() || !stats.grad_norm.is_finite() {
+                return Err(WorkError::NotFinite { step, loss: stats.loss, gradient_norm: stats.grad_norm });
+            }
             if report.steps == 0 {
                 report.entry_loss = stats.loss;
             }
@@ -218,6 +233,17 @@ impl Workspace {
         }
         self.trainer.load_moments(moments)?;
         self.residual = residual;
+        Ok(())
+    }
+
+    /// Forgets residual and moments, as a miner that has just joined has none.
+    ///
+    /// # Errors
+    /// The engine failed.
+    pub fn forget(&mut self) -> Result<(), WorkError> {
+        let zeros: Theta = self.trainer.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
+        self.trainer.load_moments(Moments { step: 0, m: zeros.clone(), v: zeros })?;
+        self.residual = vec![];
         Ok(())
     }
 

@@ -303,10 +303,14 @@ impl Miner {
         Ok(())
     }
 
+    /// Takes up the private state on disk; without one, starts with an empty residual.
     async fn restore(&mut self) -> Result<(), NodeError> {
         let (run, states) = (self.node.run.id, self.states.clone());
         let loaded = self.node.worker.run(move |work| states.load(work.specs(), &run)).await??;
-        let Some((state, digests)) = loaded else { return Ok(()) };
+        let Some((state, digests)) = loaded else {
+            self.sealed = None;
+            return Ok(self.node.worker.run(|work| work.forget()).await??);
+        };
         self.note_state("loaded", state.window, state.global_step, &digests);
         self.sealed = Some(Sealed { window: state.window, digest: digests.object, bytes: state.object.into() });
         self.node.worker.run(move |work| work.restore(state.residual, state.moments)).await??;
@@ -343,13 +347,18 @@ impl Miner {
         ctx.note(Entry::Resync { why });
         // A checkpoint that does not help would be loaded in a tight loop without this.
         ctx.clock.sleep_until(ctx.now_ms() + self.node.run.block_ms()).await;
-        match self.node.load_checkpoint().await {
-            Ok(position) => match self.settle_before(&position).await {
-                Ok(()) => Outcome::Loaded(position),
-                Err(error) => Outcome::Failed(error.to_string()),
-            },
+        // As after a restart: what diverged in memory, moments included, must not survive.
+        match self.load_all().await {
+            Ok(position) => Outcome::Loaded(position),
             Err(error) => Outcome::Failed(error.to_string()),
         }
+    }
+
+    async fn load_all(&mut self) -> Result<Position, NodeError> {
+        let position = self.node.load_checkpoint().await?;
+        self.restore().await?;
+        self.settle_before(&position).await?;
+        Ok(position)
     }
 
     async fn report(&mut self, window: Window, after: Position, stepped: bool) {
