@@ -1,4 +1,14 @@
-//! The whole program, end to end: real processes on loopback, in paced time.
+//! The whole program, end to end: the real binary, real processes on loopback, in paced time, so that nothing depends on the machine's
+//! speed.
+//!
+//! [`lab`] holds the instruments: networks that end with their test, waits that are bounded, journals, paced time. Every other module is
+//! one protocol: a set-up, then small checks. Models are tiny and windows few; a protocol takes seconds.
 
-mod network;
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the finding")]
+
+mod errors;
+mod hostile;
+mod kills;
+mod lab;
+mod succession;
 mod training;

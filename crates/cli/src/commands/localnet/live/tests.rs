@@ -14,7 +14,7 @@ use templar_protocol::{Digest, GlobalStep, Uid, Window};
 const WINDOW_MS: u64 = 8000;
 
 fn setting() -> Setting {
-    Setting { dir: "/home/user/localnet".into(), window_ms: Some(WINDOW_MS), windows: Some(20) }
+    Setting { dir: "/srv/train/localnet".into(), window_ms: Some(WINDOW_MS), windows: Some(20) }
 }
 
 fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {

@@ -1,0 +1,72 @@
+//! A network trains, its nodes agree on every bit of θ, and a second run goes on where the first one stopped.
+
+use crate::lab::{Lab, templar};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const NODES: [&str; 4] = ["miner-0", "miner-1", "miner-2", "validator-0"];
+
+/// The windows of a report, after checks that hold for every undisturbed one: all nodes end all windows at the same θ with all miners.
+fn undisturbed(report: &Value, windows: usize) -> &[Value] {
+    let lived = report["windows"].as_array().unwrap();
+    assert!(lived.len() >= windows, "{report}");
+    let lived = &lived[..windows];
+    for window in lived {
+        let digests = window["state_digest"].as_object().unwrap();
+        assert!(digests.keys().eq(NODES), "{window}");
+        assert_eq!(digests.values().collect::<Vec<_>>(), [&digests["miner-0"]; 4], "{window}");
+        assert_eq!(window["gathered"], serde_json::json!([1, 2, 3]), "{window}");
+    }
+    for pair in lived.windows(2) {
+        let next = |key: &str| pair[1][key].as_u64().unwrap() - pair[0][key].as_u64().unwrap();
+        assert_eq!((next("window"), next("global_step")), (1, 1), "{pair:?}");
+        assert_ne!(pair[0]["state_digest"], pair[1]["state_digest"]);
+    }
+    lived
+}
+
+#[test]
+fn a_network_trains_agrees_and_resumes() {
+    let lab = Lab::new();
+    let first = lab.begin(&["--windows", "4"]).wait_for_end().report();
+    let lived = undisturbed(&first, 4);
+    let loss = |window: &Value| window["loss"].as_f64().unwrap();
+    assert!(loss(&lived[3]) < loss(&lived[0]), "{first}");
+
+    let weights = first["weights"].as_object().unwrap();
+    assert!(weights.keys().eq(["1", "2", "3"]), "{first}");
+    let total: f64 = weights.values().filter_map(Value::as_f64).sum();
+    assert!((total - 1.0).abs() < 1e-9, "{first}");
+
+    let second = lab.localnet(&["--windows", "2"]).wait_for_end().report();
+    let resumed = undisturbed(&second, 2);
+    let last = |report: &Value, key: &str| report["windows"].as_array().unwrap().last().unwrap()[key].as_u64().unwrap();
+    for key in ["window", "global_step"] {
+        assert!(last(&second, key) > last(&first, key), "{first}\n{second}");
+    }
+    assert!(resumed[0]["window"].as_u64() > lived[2]["window"].as_u64(), "the run was begun anew: {second}");
+    // A window that both runs lived (the second from the checkpoint on) ended the same.
+    lab.assert_agreement(&NODES);
+    for node in NODES {
+        assert_eq!(lab.strays(node), [""; 0], "{node}");
+        let steps: BTreeSet<_> = lab.windows(node).values().map(|entry| entry.global_step.0).collect();
+        assert!(steps.contains(&1) && steps.contains(&last(&second, "global_step")), "{node}: {steps:?}");
+    }
+
+    let dir = lab.dir();
+    let generated = templar(&["generate", "--from", dir.to_str().unwrap(), "--prompt", "the ", "--tokens", "20"]).output().unwrap();
+    let text = String::from_utf8_lossy(&generated.stdout);
+    assert!(generated.status.success() && text.starts_with("the ") && text.len() > 8, "{generated:?}");
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let digests = ["1", "2", "7"].map(|threads| {
+        let lab = Lab::new();
+        let report = lab.begin(&["--windows", "2", "--threads", threads]).wait_for_end().report();
+        let lived = undisturbed(&report, 2);
+        lived.iter().map(|window| window["state_digest"]["validator-0"].clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[0], digests[2]);
+}
