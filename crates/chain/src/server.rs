@@ -3,7 +3,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /call` with a [`SignedCall`] | [`Reply`] of [`Submitted`](crate::dev) |
+//! | `POST /call` with a [`SignedCall`] | [`Reply`] of [`Submitted`](crate::Submitted) |
 //! | `POST /query` with a [`Query`] | [`Reply`] of the value asked for |
 //! | `GET /heads?from=N` | blocks as they are closed, one JSON object a line |
 //! | `GET /pace`, `GET /pace/{name}`, `POST /pace`, `POST /pace/expect` | paced time |

@@ -179,7 +179,7 @@ impl Metagraph {
 pub struct Commitment {
     /// The block that holds it.
     pub block: BlockNumber,
-    /// The raw bytes, at most [`COMMITMENT_BYTES_MAX`].
+    /// The raw bytes, at most 128.
     #[serde(with = "hex::serde")]
     pub data: Vec<u8>,
 }

@@ -4,7 +4,7 @@
 //! * [`tokenizer`]: pieces of text to token ids: bytes, or a Hugging Face `tokenizer.json`; [`hub`] downloads the latter.
 //! * [`npy`] and [`shard`]: the reference's shard format (spec wire-protocol §8.1), written as a stream, read by position.
 //! * [`manifest`]: what a data set consists of, with sizes and digests.
-//! * [`prepare`]: text in, a folder with a data set out.
+//! * [`prepare()`]: text in, a folder with a data set out.
 //! * [`publish`]: that folder to a bucket.
 //! * [`cache`]: from the bucket to the node, one shard at a time.
 //!

@@ -102,7 +102,7 @@ pub fn prefixed(prefix: &str, specs: &[ParamSpec]) -> Vec<ParamSpec> {
 /// Writes the optimiser's state atomically: tensors `m.<name>` and `v.<name>`, and the step in the metadata.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_moments(path: &Path, specs: &[ParamSpec], moments: Moments) -> Result<Digest> {
     let Moments { step, m, v } = moments;
     let tensors: Theta = m.into_iter().chain(v).collect();

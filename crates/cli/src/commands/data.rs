@@ -78,7 +78,7 @@ struct PushArgs {
     /// s3://BUCKET/PREFIX (with --endpoint), or the URL of a bucket: http(s)://HOST/BUCKET or file:///DIR.
     #[arg(long, value_name = "URL")]
     to: String,
-    /// The S3 endpoint of an s3:// address, for example https://ACCOUNT.r2.cloudflarestorage.com.
+    /// The S3 endpoint of an s3:// address, for example `https://ACCOUNT.r2.cloudflarestorage.com`.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// Where in the bucket, unless the s3:// address says so.

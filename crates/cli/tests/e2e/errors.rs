@@ -55,13 +55,18 @@ fn an_interrupted_network_resumes_as_the_one_that_it_was() {
     assert_refused(&lab.localnet(&["--miners", "4"]).wait_for_end(), &["made with --miners 3", "leave the flag out"]);
     assert_refused(&lab.localnet(&["--inner-steps", "3"]).wait_for_end(), &["inner steps", "leave the flag out"]);
     for port in ["chain_port", "store_port"] {
-        let port = u16::try_from(lab.config()[port].as_u64().unwrap()).unwrap();
-        let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let taken = TcpListener::bind(("127.0.0.1", lab.port(port))).unwrap();
         assert_refused(&lab.localnet(&["--windows", "1"]).wait_for_end(), &["in use", "stop the program that uses it"]);
         drop(taken);
     }
 
+    // This time it is killed: nobody can tell its processes, and they end all the same.
+    let mut net = lab.localnet(&[]);
+    net.wait("a later window", |_| ended("validator-0").filter(|window| *window > stopped_at));
+    net.kill_alone();
+
+    let killed_at = ended("validator-0").unwrap();
     lab.localnet(&["--windows", "2"]).wait_for_end().report();
-    assert!(ended("validator-0").unwrap() > stopped_at);
+    assert!(ended("validator-0").unwrap() > killed_at);
     lab.assert_agreement(&["miner-0", "miner-1", "miner-2", "validator-0"]);
 }

@@ -1,9 +1,9 @@
 //! Processes die as in a power cut, at instants that paced time holds still, and the run goes on as if nothing had happened.
 
-use crate::lab::{Lab, Time, block_on, expect_participants};
+use crate::lab::{Lab, Time, block_on, expect_participants, has_object};
 use std::collections::{BTreeMap, BTreeSet};
 use templar_node::journal::Entry;
-use templar_protocol::{Digest, GlobalStep, Uid, Window};
+use templar_protocol::{Digest, GlobalStep, Uid, Window, names};
 
 const NODES: [&str; 4] = ["miner-0", "miner-1", "miner-2", "validator-0"];
 
@@ -69,6 +69,63 @@ fn a_killed_miner_loses_nothing() {
     lab.assert_agreement(&NODES);
 }
 
+/// The manifests that the validator says to have published, by window.
+fn published_in(lab: &Lab) -> BTreeMap<Window, BTreeSet<Digest>> {
+    let mut published: BTreeMap<Window, BTreeSet<Digest>> = BTreeMap::new();
+    for line in lab.journal("validator-0") {
+        if let Entry::Published { window, manifest, .. } = line.entry {
+            published.entry(window).or_default().insert(manifest);
+        }
+    }
+    published
+}
+
+/// Checks that the validator never published two manifests for a window.
+fn assert_decided_once(lab: &Lab) {
+    let published = published_in(lab);
+    assert!(!published.is_empty() && published.values().all(|manifests| manifests.len() == 1), "a window was decided twice: {published:?}");
+}
+
+#[test]
+fn a_validator_killed_while_it_decides_decides_once() {
+    let lab = Lab::new();
+    let mut net = lab.begin(&[]);
+    net.pid("miner-2");
+    let first = block_on(async {
+        let time = Time::join(&lab, "observer").await;
+        expect_participants(&lab, NODES.len() + 1);
+        let first = Window(time.window().0 + 1);
+        // At once when objects are revealed, then as soon as the manifest is in the store, then as soon as the journal says so.
+        for (window, instant) in (first.0..).map(Window).zip(0..3) {
+            time.sleep_until(&net, time.reveal_ms(window)).await;
+            match instant {
+                0 => {}
+                1 => net.wait("the manifest in the store", |_| has_object(&lab, "validator-0", &names::manifest(window, 0)).then_some(())),
+                _ => net.wait("the manifest in the journal", |_| published_in(&lab).contains_key(&window).then_some(())),
+            }
+            let before = net.kill("validator-0");
+            net.wait_for_restart("validator-0", before);
+        }
+        expect_participants(&lab, NODES.len());
+        first
+    });
+    let last = first.0 + 3;
+    net.wait("a window after the last death", |_| NODES.iter().all(|node| lab.windows(node).contains_key(&last)).then_some(()));
+    assert_eq!(net.interrupt().status.code(), Some(130));
+
+    assert_decided_once(&lab);
+    lab.assert_agreement(&NODES);
+    for node in NODES {
+        for window in first.0..=last {
+            let entry = &lab.windows(node)[&window];
+            assert!(
+                entry.stepped && entry.gathered == [Uid(1), Uid(2), Uid(3)],
+                "time stood still, so nothing was late: {node}: {entry:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn validator_chain_and_store_are_killed_and_the_run_goes_on() {
     let lab = Lab::new();
@@ -84,13 +141,7 @@ fn validator_chain_and_store_are_killed_and_the_run_goes_on() {
     net.wait("three windows after the last death", |_| (newest(&lab) >= goal).then_some(()));
     assert_eq!(net.interrupt().status.code(), Some(130));
 
-    let mut published: BTreeMap<Window, BTreeSet<Digest>> = BTreeMap::new();
-    for line in lab.journal("validator-0") {
-        if let Entry::Published { window, manifest, .. } = line.entry {
-            published.entry(window).or_default().insert(manifest);
-        }
-    }
-    assert!(published.values().all(|manifests| manifests.len() == 1), "a window was decided twice: {published:?}");
+    assert_decided_once(&lab);
     lab.assert_agreement(&NODES);
     for node in NODES {
         let windows: Vec<u64> = lab.windows(node).into_keys().collect();

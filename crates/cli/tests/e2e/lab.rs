@@ -112,12 +112,13 @@ impl Lab {
 
     /// The chain's endpoint.
     pub fn chain(&self) -> String {
-        format!("http://127.0.0.1:{}", self.config()["chain_port"])
+        format!("http://127.0.0.1:{}", self.port("chain_port"))
     }
 
-    /// `localnet.json`.
-    pub fn config(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(self.dir().join("localnet.json")).unwrap()).unwrap()
+    /// A port of the network, by its name in `localnet.json`.
+    pub fn port(&self, name: &str) -> u16 {
+        let config: Value = serde_json::from_slice(&std::fs::read(self.dir().join("localnet.json")).unwrap()).unwrap();
+        config[name].as_u64().unwrap().try_into().unwrap()
     }
 }
 
@@ -131,8 +132,8 @@ pub fn templar(arguments: &[&str]) -> Command {
 /// Text with a structure that a model of any size finds: sentences of few words from a fixed generator.
 pub fn text(bytes: usize) -> String {
     const WORDS: [&str; 16] = [
-        "the", "miner", "trains", "model", "window", "chain", "store", "leader", "weights", "digest", "object", "commit", "reveal", "round",
-        "gradient", "sample",
+        "the", "miner", "trains", "model", "window", "chain", "store", "leader", "weights", "digest", "object", "commit", "reveal",
+        "round", "gradient", "sample",
     ];
     let (mut text, mut state) = (String::with_capacity(bytes + 16), 1u64);
     while text.len() < bytes {
@@ -256,6 +257,19 @@ impl Running {
         self.wait_for_end()
     }
 
+    /// Kills the localnet and nothing else, and waits until its processes have ended by themselves.
+    pub fn kill_alone(mut self) {
+        self.processes();
+        assert!(self.seen.keys().any(|pid| self.is_alive(*pid)));
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while self.seen.keys().any(|pid| self.is_alive(*pid)) {
+            assert!(Instant::now() < deadline, "processes outlive the localnet\n{}", self.logs());
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Whether a process of this network has this id: its command line names the network's directory.
     fn is_alive(&self, pid: u32) -> bool {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -298,22 +312,23 @@ fn end_of(file: &Path) -> String {
 /// Tells a paced chain how many participants it must wait for.
 pub fn expect_participants(lab: &Lab, participants: usize) {
     let body = json!({ "n": participants }).to_string();
-    let answer = http(lab, &format!("POST /pace/expect HTTP/1.1\r\nContent-Length: {}\r\n", body.len()), &body);
+    let answer = http(lab.port("chain_port"), &format!("POST /pace/expect HTTP/1.1\r\nContent-Length: {}\r\n", body.len()), &body);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// One request to the chain, as text; the whole answer, as text.
-fn http(lab: &Lab, head: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port(lab))).unwrap();
+/// Whether a bucket of the network has an object, asked as anybody may ask.
+pub fn has_object(lab: &Lab, bucket: &str, key: &str) -> bool {
+    http(lab.port("store_port"), &format!("HEAD /{bucket}/{key} HTTP/1.1\r\n"), "").starts_with("HTTP/1.1 200")
+}
+
+/// One request over HTTP; the whole answer, as text.
+fn http(port: u16, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "{head}Host: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
-}
-
-fn port(lab: &Lab) -> u16 {
-    lab.config()["chain_port"].as_u64().unwrap().try_into().unwrap()
 }
 
 /// A participant of the network's paced time: while it is awake, time stands still.

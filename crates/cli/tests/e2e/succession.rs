@@ -29,9 +29,7 @@ fn the_second_validator_succeeds_a_dead_leader() {
         window
     });
     let after = window.0 + 1;
-    net.wait("two windows without the leader", |_| {
-        SURVIVORS.iter().all(|node| lab.windows(node).contains_key(&after)).then_some(())
-    });
+    net.wait("two windows without the leader", |_| SURVIVORS.iter().all(|node| lab.windows(node).contains_key(&after)).then_some(()));
     assert_eq!(net.interrupt().status.code(), Some(130));
 
     let miners = vec![Uid(2), Uid(3), Uid(4)];
@@ -43,5 +41,11 @@ fn the_second_validator_succeeds_a_dead_leader() {
             assert!(entry.stepped && entry.gathered == miners, "{node}: {entry:?}");
         }
     }
+
+    // The leader comes back, behind the others by then, and leads again.
+    lab.localnet(&["--windows", "3"]).wait_for_end().report();
+    let newest = *lab.windows("validator-0").keys().next_back().unwrap();
+    assert!(newest > after + 1, "{newest}");
+    assert_eq!(published(&lab, "validator-0", Window(newest)), Some((0, miners)));
     lab.assert_agreement(&[&SURVIVORS[..], &["validator-0"]].concat());
 }

@@ -165,13 +165,14 @@ impl Plan {
         let mut hparams = super::super::params::load(self.args.model.as_deref().unwrap_or("local"))?;
         let tokenizer = Tokenizer::Byte;
         hparams.model.vocab = hparams.model.vocab.max(tokenizer.vocab() as usize);
-        prepare_data(&self.args, dir, &hparams, tokenizer)?;
+        let data = prepare_data(&self.args, dir, &hparams, tokenizer)?;
         hparams.inner_steps = match self.args.inner_steps {
             Some(steps) => steps,
             None if config.paced => hparams.inner_steps,
             None => calibrate::inner_steps(&hparams, config.miners + config.validators, self.threads(config))?,
         };
         hparams.validate().into_diagnostic().wrap_err("the hyper-parameters cannot be used")?;
+        check_enough(&data, &hparams)?;
         write(&dir.join("hparams.json"), hparams.to_json().as_bytes())?;
         let accounts = make_wallets(dir, config)?;
         make_access(dir, config)?;
@@ -263,7 +264,7 @@ fn node_names(config: &Config) -> impl Iterator<Item = (bool, String)> + use<> {
     validators.chain((0..config.miners).map(|i| (false, format!("miner-{i}"))))
 }
 
-fn prepare_data(args: &LocalnetArgs, dir: &Path, hparams: &Hparams, tokenizer: Tokenizer) -> miette::Result<()> {
+fn prepare_data(args: &LocalnetArgs, dir: &Path, hparams: &Hparams, tokenizer: Tokenizer) -> miette::Result<DataManifest> {
     let inputs =
         if args.data.is_empty() { templar_data::default_inputs(HANDBOOK) } else { args.data.iter().cloned().map(Input::Path).collect() };
     let options = PrepareOptions {
@@ -278,13 +279,17 @@ fn prepare_data(args: &LocalnetArgs, dir: &Path, hparams: &Hparams, tokenizer: T
         field: "text".into(),
         reference_ids: false,
     };
-    let manifest = templar_data::prepare(options, &mut |_| {}).into_diagnostic().wrap_err("the training text cannot be prepared")?;
+    templar_data::prepare(options, &mut |_| {}).into_diagnostic().wrap_err("the training text cannot be prepared")
+}
+
+/// Checks that the text has enough samples for one miner's window: only when the inner steps are known.
+fn check_enough(data: &DataManifest, hparams: &Hparams) -> miette::Result<()> {
     let needed = (hparams.inner_steps * hparams.target_batch_size) as u64;
-    if manifest.samples_min() < needed {
+    if data.samples_min() < needed {
         return Err(miette!(
             help = "give more text with --data, or fewer steps with --inner-steps",
             "the text gives {} samples of {} tokens, a window of one miner needs {needed}",
-            manifest.samples_min(),
+            data.samples_min(),
             hparams.sequence_length
         ));
     }
