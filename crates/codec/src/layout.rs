@@ -14,6 +14,8 @@ pub const MAX_TARGET_CHUNK: usize = 64;
 
 /// Most quantiser levels.
 pub const MAX_BINS: usize = 16;
+/// Longest name of a parameter, in bytes.
+pub const NAME_BYTES_MAX: usize = 1024;
 
 /// Settings of the codec, the same for all nodes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,6 +67,8 @@ pub enum LayoutError {
 pub struct ParamLayout {
     /// The parameter's name.
     pub name: String,
+    /// Whether it is a vector and not a matrix.
+    pub vector: bool,
     /// Rows; 1 for a vector.
     pub rows: usize,
     /// Columns; the length of a vector.
@@ -78,6 +82,11 @@ pub struct ParamLayout {
 }
 
 impl ParamLayout {
+    /// The parameter's own shape.
+    pub fn shape(&self) -> Vec<usize> {
+        if self.vector { vec![self.cols] } else { vec![self.rows, self.cols] }
+    }
+
     /// Positions in one chunk (the reference's `totalk`), at most 4096.
     pub fn chunk_len(&self) -> usize {
         self.chunk_rows * self.chunk_cols
@@ -207,6 +216,9 @@ fn check(config: &CodecConfig) -> Result<(), LayoutError> {
 
 fn lay_out(spec: &ParamSpec, config: &CodecConfig) -> Result<ParamLayout, LayoutError> {
     let bad = |why| LayoutError::Shape { name: spec.name.clone(), shape: spec.shape.clone(), why };
+    if spec.name.len() > NAME_BYTES_MAX {
+        return Err(bad("its name is longer than 1024 bytes"));
+    }
     let (rows, cols) = match spec.shape[..] {
         [cols] => (1, cols),
         [rows, cols] => (rows, cols),
@@ -217,7 +229,8 @@ fn lay_out(spec: &ParamSpec, config: &CodecConfig) -> Result<ParamLayout, Layout
         return Err(bad("a dimension is 0"));
     }
     let (chunk_rows, chunk_cols) = (split(rows, config.target_chunk), split(cols, config.target_chunk));
-    Ok(ParamLayout { name: spec.name.clone(), rows, cols, chunk_rows, chunk_cols, k: sent_per_chunk(config.topk, chunk_rows * chunk_cols) })
+    let k = sent_per_chunk(config.topk, chunk_rows * chunk_cols);
+    Ok(ParamLayout { name: spec.name.clone(), vector: spec.shape.len() == 1, rows, cols, chunk_rows, chunk_cols, k })
 }
 
 /// The largest divisor of `size` that is not above `target` (spec §2.1). Both are at least 1.

@@ -1,6 +1,6 @@
 //! One parameter's section of a payload: how it is written, read and checked (docs/native-container.md, "Section").
 //!
-//! A section is a fixed head, the quantiser's table, the lengths of the restart groups, and three streams: codes, low bits of
+//! A section is the parameter's name and shape, a fixed head, the quantiser's table, the lengths of the restart groups, and three streams: codes, low bits of
 //! the gaps, and the gaps' quotients in unary. Codes and low bits have fixed widths, so any chunk's are found by arithmetic; the
 //! unary stream restarts every [`GROUP_CHUNKS`] chunks.
 //!
@@ -10,7 +10,7 @@
 use crate::{
     Refusal,
     bits::{FieldWriter, Ones, read_fields, simd, sum_fields, word_at},
-    layout::{CodecConfig, GROUP_CHUNKS, Layout, MAX_BINS, ParamLayout},
+    layout::{CodecConfig, GROUP_CHUNKS, Layout, MAX_BINS, NAME_BYTES_MAX, ParamLayout},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -67,9 +67,24 @@ impl Section {
     }
 }
 
+/// The parameter's name and shape as a section begins with them, so that an object can be read without its run.
+fn title(layout: &Layout, param: &ParamLayout) -> Vec<u8> {
+    let kind = u8::from(!param.vector) | u8::from(layout.config().use_dct) << 1;
+    let mut title = vec![kind];
+    title.extend((param.name.len() as u16).to_le_bytes());
+    title.extend(param.name.as_bytes());
+    title.extend((param.rows as u32).to_le_bytes());
+    title.extend((param.cols as u32).to_le_bytes());
+    title.extend((param.chunk_rows as u16).to_le_bytes());
+    title
+}
+
+/// Bytes of a title without the name.
+const TITLE_BYTES: usize = 13;
+
 /// Bytes before a section's streams.
 fn fixed_bytes(param: &ParamLayout, bins: usize) -> usize {
-    HEAD_BYTES + 4 + 4 * bins + 4 * param.groups()
+    TITLE_BYTES + param.name.len() + HEAD_BYTES + 4 + 4 * bins + 4 * param.groups()
 }
 
 fn codes_bytes(param: &ParamLayout, code_bits: usize) -> usize {
@@ -128,6 +143,7 @@ pub(crate) fn write(layout: &Layout, param: &ParamLayout, content: &Content, pay
     let rice = if param.is_dense() { 0 } else { rice_for(param.sent() as u64, gaps) };
     let bins = layout.config().bins;
     let start = payload.len();
+    payload.extend(title(layout, param));
     payload.extend((param.chunks() as u32).to_le_bytes());
     payload.extend((k as u16).to_le_bytes());
     payload.extend((param.chunk_len() as u16).to_le_bytes());
@@ -233,8 +249,8 @@ pub fn read_all(layout: &Layout, payload: &[u8]) -> Result<Vec<Section>, Refusal
     Ok(sections)
 }
 
-/// A layout of a payload by its own sections' heads, for looking at objects without their run: each section is a matrix of
-/// chunks by positions. What it says is the sender's word; memory taken is bounded by the payload's length.
+/// A layout of a payload by its own sections' heads, for looking at objects without their run. What it says is the sender's word; memory
+/// taken is bounded by the payload's length.
 ///
 /// # Errors
 /// [`Refusal::Malformed`] when the payload is not a row of sections.
@@ -243,10 +259,10 @@ pub fn describe(payload: &[u8]) -> Result<Layout, Refusal> {
     let mut params = Vec::new();
     let mut config = None;
     while cursor.at < payload.len() {
-        let name = format!("section.{:04}", params.len());
-        let (param, found) = describe_next(&name, &mut cursor).map_err(|why| Refusal::Malformed { param: name.clone(), why })?;
+        let number = format!("number {}", params.len() + 1);
+        let (param, found) = describe_next(&mut cursor).map_err(|why| Refusal::Malformed { param: number, why })?;
         if config.is_some_and(|config| config != found) {
-            return Err(Refusal::Malformed { param: name, why: "its quantiser has another number of levels than the section before" });
+            return Err(Refusal::Malformed { param: param.name, why: "its settings are not those of the section before" });
         }
         config = Some(found);
         params.push(param);
@@ -254,9 +270,15 @@ pub fn describe(payload: &[u8]) -> Result<Layout, Refusal> {
     Ok(Layout::from_parts(config.unwrap_or_default(), params))
 }
 
-fn describe_next(name: &str, cursor: &mut Cursor) -> Result<(ParamLayout, CodecConfig), &'static str> {
+fn describe_next(cursor: &mut Cursor) -> Result<(ParamLayout, CodecConfig), &'static str> {
     const SHORT: &str = "the payload ends within the section's head";
     let mut head = Cursor { payload: cursor.payload, at: cursor.at };
+    let [kind] = head.take().ok_or(SHORT)?;
+    let name_bytes = usize::from(u16::from_le_bytes(head.take().ok_or(SHORT)?));
+    let name = std::str::from_utf8(&cursor.payload[head.range(name_bytes).ok_or(SHORT)?]).map_err(|_| "its name is not UTF-8")?;
+    let rows = u32::from_le_bytes(head.take().ok_or(SHORT)?) as usize;
+    let cols = u32::from_le_bytes(head.take().ok_or(SHORT)?) as usize;
+    let chunk_rows = usize::from(u16::from_le_bytes(head.take().ok_or(SHORT)?));
     let chunks = u32::from_le_bytes(head.take().ok_or(SHORT)?) as usize;
     let k = usize::from(u16::from_le_bytes(head.take().ok_or(SHORT)?));
     let chunk_len = usize::from(u16::from_le_bytes(head.take().ok_or(SHORT)?));
@@ -264,11 +286,17 @@ fn describe_next(name: &str, cursor: &mut Cursor) -> Result<(ParamLayout, CodecC
     let bins = usize::from(bins);
     // A value takes at least one bit, so no more can be announced than there are bits.
     let possible = chunks >= 1 && k >= 1 && k <= chunk_len && chunk_len <= 4096 && chunks * k <= 8 * cursor.payload.len();
-    if !possible || !(2..=MAX_BINS).contains(&bins) {
+    if !possible || !(2..=MAX_BINS).contains(&bins) || kind > 3 || name_bytes > NAME_BYTES_MAX {
         return Err("its head names impossible counts");
     }
-    let param = ParamLayout { name: name.into(), rows: chunks, cols: chunk_len, chunk_rows: 1, chunk_cols: chunk_len, k };
-    let config = CodecConfig { bins, ..CodecConfig::default() };
+    let chunk_cols = chunk_len / chunk_rows.max(1);
+    let whole = chunk_rows * chunk_cols == chunk_len && rows.is_multiple_of(chunk_rows) && cols.is_multiple_of(chunk_cols);
+    // Both products fit: rows and cols have 32 bits each.
+    if !whole || rows as u64 * cols as u64 != chunks as u64 * chunk_len as u64 || (kind & 1 == 0 && rows != 1) {
+        return Err("its shape is not made of its chunks");
+    }
+    let param = ParamLayout { name: name.into(), vector: kind & 1 == 0, rows, cols, chunk_rows, chunk_cols, k };
+    let config = CodecConfig { bins, use_dct: kind & 2 != 0, ..CodecConfig::default() };
     let layout = Layout::from_parts(config, vec![param.clone()]);
     read_head(&layout, &param, cursor)?;
     Ok((param, config))
@@ -278,6 +306,10 @@ fn describe_next(name: &str, cursor: &mut Cursor) -> Result<(ParamLayout, CodecC
 fn read_head(layout: &Layout, param: &ParamLayout, cursor: &mut Cursor) -> Result<Section, &'static str> {
     const SHORT: &str = "the payload ends within the section";
     let bins = layout.config().bins;
+    let title = title(layout, param);
+    if cursor.payload[cursor.range(title.len()).ok_or(SHORT)?] != title {
+        return Err("its name, shape or transform is not that of the run's model");
+    }
     let chunks = u32::from_le_bytes(cursor.take().ok_or(SHORT)?);
     let k = u16::from_le_bytes(cursor.take().ok_or(SHORT)?);
     let chunk_len = u16::from_le_bytes(cursor.take().ok_or(SHORT)?);

@@ -90,11 +90,6 @@ struct DecodeArgs {
     /// The safetensors file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// A file with the model's names and shapes. Without it each section becomes a matrix of chunks by positions.
-    #[arg(long, value_name = "FILE")]
-    like: Option<PathBuf>,
-    #[command(flatten)]
-    codec: CodecFlags,
 }
 
 /// Settings of the codec; those of the reference unless given.
@@ -275,21 +270,9 @@ fn decode(args: &DecodeArgs) -> miette::Result<()> {
     let bytes = read_bounded(&args.file)?;
     let header = Header::parse(&bytes).into_diagnostic()?;
     let payload = &bytes[HEADER_BYTES..];
-    let (specs, layout) = match &args.like {
-        Some(path) => {
-            let specs = read_sorted(path)?.specs;
-            let layout = args.codec.layout(&specs)?;
-            (specs, layout)
-        }
-        None if args.codec.dct => {
-            return Err(miette!("a DCT can only be undone with the model's shapes: name a file of the model with --like"));
-        }
-        None => {
-            let layout = section::describe(payload).into_diagnostic()?;
-            let spec = |param: &templar_codec::ParamLayout| ParamSpec { name: param.name.clone(), shape: vec![param.rows, param.cols] };
-            (layout.params().iter().map(spec).collect(), layout)
-        }
-    };
+    let layout = section::describe(payload).into_diagnostic()?;
+    let specs: Vec<ParamSpec> =
+        layout.params().iter().map(|param| ParamSpec { name: param.name.clone(), shape: param.shape() }).collect();
     let expect = templar_codec::Expect { run_id: header.run_id, uid: header.uid, hotkey: header.hotkey, window: header.window };
     let opened = templar_codec::open(bytes, &layout, &expect).into_diagnostic()?;
     let unclipped = vec![f32::INFINITY; specs.len()];
@@ -334,7 +317,7 @@ mod tests {
         tensors(at, "end", |i| (i as f32 * 0.7).sin() - (i as f32 * 1.3).cos() * 1e-3);
         run(at, "encode @start @end --residual @residual --out @object --topk 8").expect("encoded");
         run(at, "inspect @object --json").expect("a good object");
-        run(at, "decode @object --out @dense --like @start --topk 8").expect("decoded");
+        run(at, "decode @object --out @dense").expect("decoded");
         let read = |name: &str| checkpoint::read(&at.join(name), &specs).expect("a file").tensors;
         let (start, end, residual, dense) = (read("start"), read("end"), read("residual"), read("dense"));
         for i in 0..specs.len() {
@@ -346,15 +329,15 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_not_needed_to_decode_and_damage_is_named() {
+    fn an_object_knows_its_shapes_and_damage_is_named() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let at = folder.path();
         tensors(at, "start", |i| i as f32);
         tensors(at, "end", |i| i as f32 * 0.999);
         run(at, "encode @start @end --out @object").expect("encoded");
         run(at, "decode @object --out @dense").expect("decoded");
-        let sections = read_sorted(&at.join("dense")).expect("a file").specs;
-        assert_eq!(sections.iter().map(|spec| spec.shape.clone()).collect::<Vec<_>>(), [vec![1, 2048], vec![1, 30]]);
+        let specs = read_sorted(&at.join("dense")).expect("a file").specs;
+        assert_eq!(specs.iter().map(|spec| spec.shape.clone()).collect::<Vec<_>>(), [vec![64, 32], vec![30]]);
         let mut bytes = std::fs::read(at.join("object")).expect("an object");
         *bytes.last_mut().expect("not empty") ^= 1;
         let (report, good) = inspect(&bytes, false).expect("a report");

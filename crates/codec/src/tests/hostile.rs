@@ -63,10 +63,12 @@ fn structure(layout: &Layout, payload: &[u8]) -> Result<Opened, Refusal> {
 #[test]
 fn absurd_tables_and_wrong_counts_are_refused_with_the_parameter() {
     let (layout, payload) = small();
-    // Section 0: chunks at 0, k at 4, chunk length at 6, bins at 8, Rice parameter at 9, shift at 10, lookup from 14.
+    // Section 0 begins with kind, the name "p0", rows, columns and rows of a chunk: 15 bytes. From there: chunks at 0, k at 4, chunk
+    // length at 6, bins at 8, Rice parameter at 9, shift at 10, lookup from 14.
+    const TITLE: usize = 15;
     let with = |at: usize, bytes: &[u8]| {
         let mut payload = payload.clone();
-        payload[at..at + bytes.len()].copy_from_slice(bytes);
+        payload[TITLE + at..TITLE + at + bytes.len()].copy_from_slice(bytes);
         structure(&layout, &payload).unwrap_err().to_string()
     };
     for (at, bytes, says) in [
@@ -80,6 +82,22 @@ fn absurd_tables_and_wrong_counts_are_refused_with_the_parameter() {
     ] {
         let sentence = with(at, bytes);
         assert!(sentence.contains(says) && sentence.contains("p0"), "{sentence}");
+    }
+}
+
+#[test]
+fn another_models_section_is_refused_and_described() {
+    let (layout, payload) = small();
+    let mut renamed = payload.clone();
+    renamed[4] = b'9';
+    let sentence = structure(&layout, &renamed).unwrap_err().to_string();
+    assert!(sentence.contains("name, shape or transform"), "{sentence}");
+    let described = crate::section::describe(&payload).unwrap();
+    assert_eq!(described.params(), layout.params());
+    assert_eq!(crate::section::describe(&renamed).unwrap().params()[0].name, "p9");
+    for end in 0..payload.len() {
+        // Any cut either falls between sections or is refused; nothing panics.
+        let _ = crate::section::describe(&payload[..end]);
     }
 }
 
