@@ -158,6 +158,10 @@ pub struct PeerEvaluation {
     pub ordinal: f64,
     /// The weight that it would get now.
     pub weight: f64,
+    /// What the measurement has shown, in words.
+    pub reason: String,
+    /// Where the weight comes from, in words.
+    pub weight_reason: String,
 }
 
 /// A window as a node lived it.

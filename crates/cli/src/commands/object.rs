@@ -271,8 +271,7 @@ fn decode(args: &DecodeArgs) -> miette::Result<()> {
     let header = Header::parse(&bytes).into_diagnostic()?;
     let payload = &bytes[HEADER_BYTES..];
     let layout = section::describe(payload).into_diagnostic()?;
-    let specs: Vec<ParamSpec> =
-        layout.params().iter().map(|param| ParamSpec { name: param.name.clone(), shape: param.shape() }).collect();
+    let specs: Vec<ParamSpec> = layout.params().iter().map(|param| ParamSpec { name: param.name.clone(), shape: param.shape() }).collect();
     let expect = templar_codec::Expect { run_id: header.run_id, uid: header.uid, hotkey: header.hotkey, window: header.window };
     let opened = templar_codec::open(bytes, &layout, &expect).into_diagnostic()?;
     let unclipped = vec![f32::INFINITY; specs.len()];

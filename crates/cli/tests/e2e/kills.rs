@@ -98,11 +98,12 @@ fn a_validator_killed_while_it_decides_decides_once() {
         // At once when objects are revealed, then as soon as the manifest is in the store, then as soon as the journal says so.
         for (window, instant) in (first.0..).map(Window).zip(0..3) {
             time.sleep_until(&net, time.reveal_ms(window)).await;
-            match instant {
-                0 => {}
-                1 => net.wait("the manifest in the store", |_| has_object(&lab, "validator-0", &names::manifest(window, 0)).then_some(())),
-                _ => net.wait("the manifest in the journal", |_| published_in(&lab).contains_key(&window).then_some(())),
-            }
+            time.sleep_while(&mut net, "the manifest", || match instant {
+                0 => true,
+                1 => has_object(&lab, "validator-0", &names::manifest(window, 0)),
+                _ => published_in(&lab).contains_key(&window),
+            })
+            .await;
             let before = net.kill("validator-0");
             net.wait_for_restart("validator-0", before);
         }

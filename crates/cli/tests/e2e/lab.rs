@@ -16,7 +16,7 @@ use templar_protocol::{Digest, Window};
 /// The longest that anything is waited for; a busy machine may need a good part of it.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(15);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Networks run one at a time, whatever runs the tests: a network is several processes already.
 static TURN: Mutex<()> = Mutex::new(());
@@ -339,6 +339,8 @@ pub struct Time {
 /// Blocks in a window and their length in ms, as in the preset that the tiny model is made from.
 const BLOCKS: u64 = 32;
 const BLOCK_MS: u64 = 250;
+/// A small step of paced time, ms.
+const STEP_MS: u64 = 10;
 
 impl Time {
     /// Joins under `name`; a participant of that name is replaced.
@@ -365,6 +367,18 @@ impl Time {
     /// When commits of `window` are read and objects may be put.
     pub fn reveal_ms(&self, window: Window) -> u64 {
         self.start_ms(window.next()) + BLOCK_MS
+    }
+
+    /// Lets time go on in small steps until `condition` holds, which is looked at meanwhile, too.
+    pub async fn sleep_while(&self, net: &mut Running, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(Instant::now() < deadline, "waited for {what}\n{}", net.logs());
+            tokio::select! {
+                () = self.clock.sleep_until(self.clock.now_ms() + STEP_MS) => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
     }
 
     /// Lets time go on until `ms`. Bounded like every wait.

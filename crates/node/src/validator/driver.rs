@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use templar_chain::Wait;
 use templar_data::Tokenizer;
-use templar_gauntlet::{Judgement, Losses, Measurement, Scorer, ScorerConfig, to_u16};
+use templar_gauntlet::{Judgement, Losses, Measurement, PeerWeight, Scorer, ScorerConfig, to_u16};
 use templar_model::checkpoint;
 use templar_protocol::messages::{Accepted, CheckpointPointer, MANIFEST_BYTES_MAX, Manifest};
 use templar_protocol::{AccountId, Digest, Uid, Window, names};
@@ -293,9 +293,9 @@ impl Validator {
         let judgements = scorer.observe(window, measurements)?;
         write_atomically(&self.scores_path, &serde_json::to_vec(&scorer)?)?;
         self.scorer = scorer;
-        let weights: BTreeMap<Uid, f64> = self.scorer.weights().nonzero().into_iter().collect();
+        let weights = self.scorer.weights();
         for (judgement, measurement) in judgements.iter().zip(measurements) {
-            let weight = weights.get(&judgement.uid).copied().unwrap_or(0.0);
+            let weight = weights.peers.iter().find(|peer| peer.uid == judgement.uid);
             self.node.ctx.note(Entry::Evaluated { window, evaluation: peer_evaluation(judgement, measurement, weight) });
         }
         Ok(())
@@ -420,7 +420,7 @@ impl Validator {
     }
 }
 
-fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: f64) -> PeerEvaluation {
+fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: Option<&PeerWeight>) -> PeerEvaluation {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
     PeerEvaluation {
@@ -431,7 +431,9 @@ fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: f64
         standard_error: judgement.random.standard_error,
         binary_average: f64::from(judgement.binary_moving_average),
         ordinal: judgement.ordinal,
-        weight,
+        weight: weight.map_or(0.0, |weight| weight.weight),
+        reason: judgement.reason.clone(),
+        weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
     }
 }
 

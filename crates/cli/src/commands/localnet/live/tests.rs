@@ -66,6 +66,7 @@ fn evaluation(uid: u16) -> PeerEvaluation {
         binary_average: 0.61 - 0.2 * rank,
         ordinal: 21.4 - 2.0 * rank,
         weight: 0.5 / rank,
+        ..PeerEvaluation::default()
     }
 }
 
