@@ -6,7 +6,7 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use serde_json::json;
 use std::{
     fmt::Write as _,
-    io::{Read as _, Write as _},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 use templar_codec::{
@@ -15,6 +15,7 @@ use templar_codec::{
     seal, seal_holds, section,
 };
 use templar_model::checkpoint::{self, Loaded, Metadata};
+use templar_node::state::write_atomically;
 use templar_protocol::{AccountId, Digest, GlobalStep, ParamSpec, ThetaDigest, Uid, Window};
 use templar_wallet::Keypair;
 
@@ -258,12 +259,7 @@ fn encode(args: &EncodeArgs) -> miette::Result<()> {
 
 /// Writes a file whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> miette::Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).into_diagnostic().wrap_err_with(cannot)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).into_diagnostic().wrap_err_with(cannot)?;
-    file.persist(path).into_diagnostic().wrap_err_with(cannot)?;
-    Ok(())
+    write_atomically(path, bytes).into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))
 }
 
 fn decode(args: &DecodeArgs) -> miette::Result<()> {
