@@ -50,6 +50,8 @@ fn an_interrupted_network_resumes_as_the_one_that_it_was() {
     let mut net = lab.begin(&[]);
     let ended = |node: &str| lab.windows(node).keys().next_back().copied();
     let stopped_at = net.wait("a window", |_| ended("validator-0"));
+    assert_refused(&lab.localnet_beside(&[]).wait_for_end(), &["in use", "stop the program that uses it"]);
+    assert_eq!(net.processes().len(), 6, "the first network is as it was");
     assert_eq!(net.interrupt().status.code(), Some(130));
 
     assert_refused(&lab.localnet(&["--miners", "4"]).wait_for_end(), &["made with --miners 3", "leave the flag out"]);

@@ -6,6 +6,9 @@ use templar_node::journal::Entry;
 use templar_protocol::{Digest, GlobalStep, Uid, Window, names};
 
 const NODES: [&str; 4] = ["miner-0", "miner-1", "miner-2", "validator-0"];
+/// Whom nobody kills in some protocols, so that they tell of every window. Who is killed may have published a window's checkpoint and go on
+/// from it without having told of the window.
+const MINERS: [&str; 3] = ["miner-0", "miner-1", "miner-2"];
 
 /// What a miner says of its private state.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +119,7 @@ fn a_validator_killed_while_it_decides_decides_once() {
 
     assert_decided_once(&lab);
     lab.assert_agreement(&NODES);
-    for node in NODES {
+    for node in MINERS {
         for window in first.0..=last {
             let entry = &lab.windows(node)[&window];
             assert!(
@@ -144,7 +147,7 @@ fn validator_chain_and_store_are_killed_and_the_run_goes_on() {
 
     assert_decided_once(&lab);
     lab.assert_agreement(&NODES);
-    for node in NODES {
+    for node in MINERS {
         let windows: Vec<u64> = lab.windows(node).into_keys().collect();
         assert!(windows.windows(2).all(|pair| pair[1] == pair[0] + 1), "{node} left a window out: {windows:?}");
     }

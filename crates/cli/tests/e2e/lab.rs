@@ -64,10 +64,19 @@ impl Lab {
 
     /// `templar localnet --paced --json` on the network's directory, with more flags.
     pub fn localnet(&self, flags: &[&str]) -> Running {
-        let dir = self.dir();
-        let mut command = templar(&["localnet", "--paced", "--json", "--dir", dir.to_str().unwrap()]);
+        self.run(flags, self.dir())
+    }
+
+    /// The same while another one runs, whose processes are not this one's.
+    pub fn localnet_beside(&self, flags: &[&str]) -> Running {
+        self.run(flags, self.path("no-directory"))
+    }
+
+    fn run(&self, flags: &[&str], processes_in: PathBuf) -> Running {
+        let mut command = templar(&["localnet", "--paced", "--json", "--dir", self.dir().to_str().unwrap()]);
         command.args(flags);
-        Running::start(command, dir, self.path("out"))
+        let out = self.root.path().read_dir().unwrap().count();
+        Running::start(command, processes_in, self.path(&format!("out-{out}")))
     }
 
     /// All entries of a node's journal, oldest first.

@@ -4,8 +4,8 @@
 //! object → follow the decision. A window that is (nearly) over is not trained but followed, so catching up after a start, a restart or
 //! a lost window is the same path as ordinary work. A window whose object was sealed before a restart is not trained again. θ itself is in the workspace; the machine holds its digest.
 //!
-//! Invariants: the state of window w is durable before w's commit is put; an object is put only after its commit; θ moves only by a
-//! manifest whose `theta_before` is ours.
+//! Invariants: the state of window w is durable before w's commit is put; an object is put only after its commit, or (by a restarted
+//! miner) when nobody can commit to it any more; θ moves only by a manifest whose `theta_before` is ours.
 
 use crate::effect::{Effect, EffectId, Pending};
 use crate::follow::{Ending, Follow, FollowAction, Followed, Next};
@@ -175,7 +175,14 @@ impl MinerMachine {
         let at = self.position;
         let window = at.window;
         match (std::mem::replace(&mut self.phase, Phase::Idle), outcome) {
-            (Phase::Looking, Outcome::Looked { now_ms, ending: Some(ending), .. }) => self.follow(now_ms, ending),
+            (Phase::Looking, Outcome::Looked { now_ms, ending: Some(ending), sealed, .. }) => {
+                // Killed between commit and reveal: the object may still be in time.
+                let until_ms = self.rules.timetable.upload_ends_ms(ending.next_start_ms);
+                if sealed && now_ms < until_ms {
+                    return self.go(Phase::Revealing(ending), Action::PutObject { window, until_ms });
+                }
+                self.follow(now_ms, ending)
+            }
             (Phase::Looking, Outcome::Looked { sealed: true, .. }) => self.go(Phase::Committing, Action::PutCommit(window)),
             (Phase::Looking, Outcome::Looked { now_ms, start_ms, .. }) => self.train_or_wait(now_ms, start_ms),
             // Without a step there is nothing to send; the window is followed.

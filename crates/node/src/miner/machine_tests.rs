@@ -112,6 +112,16 @@ fn a_sealed_object_is_committed_without_training_again() {
     assert_eq!(e.action, Action::AwaitReveal(Window(5)));
 }
 
+#[test]
+fn a_restart_after_the_windows_end_still_reveals_in_time() {
+    let look = |now_ms: u64| {
+        let (mut m, e) = joined();
+        run(&mut m, &e, Outcome::Looked { now_ms, start_ms: 40_000, ending: Some(ending(Window(5))), sealed: true }).action
+    };
+    assert_eq!(look(48_300), Action::PutObject { window: Window(5), until_ms: 50_000 });
+    assert!(matches!(look(50_000), Action::Follow(FollowAction::Read { .. })), "too late: the object is given back");
+}
+
 fn luck() -> impl Strategy<Value = u8> {
     0u8..8
 }

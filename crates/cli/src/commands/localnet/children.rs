@@ -234,6 +234,10 @@ impl Children {
 
     /// Stops all: nodes first, then the services that they use. Who does not drain in time is killed.
     pub async fn stop(&mut self) {
+        if self.processes.is_empty() {
+            // What is listed there belongs to another command on the same directory.
+            return;
+        }
         let services = self.processes.len().min(SERVICES);
         for nodes in [self.processes.split_off(services), std::mem::take(&mut self.processes)] {
             futures::future::join_all(nodes.into_iter().map(drain)).await;
