@@ -178,7 +178,10 @@ impl NodeArgs {
     }
 
     async fn context(&self, role: &str, threads: usize) -> miette::Result<Arc<Context>> {
-        let key = super::wallet::open(self.wallet_path.as_deref())?.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?;
+        let key = super::wallet::open(self.wallet_path.as_deref())?.hotkey(&self.wallet, &self.hotkey).map_err(|error| {
+            let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
+            miette!(help = help, "the hotkey cannot be used: {error}")
+        })?;
         let http_chain = HttpChain::new(&self.chain).into_diagnostic()?;
         let info = wait_for_chain(&http_chain).await?;
         let clock: Arc<dyn Clock> = if info.virtual_time {

@@ -153,7 +153,7 @@ fn inspect(bytes: &[u8], as_json: bool) -> miette::Result<(String, bool)> {
     let payload = &bytes[HEADER_BYTES..];
     let sealed = seal_holds(bytes).into_diagnostic()?;
     let whole = payload.len() as u64 == header.payload_bytes && payload_digest(payload) == header.payload_digest;
-    let structure = section::describe(payload).and_then(|layout| Ok((section::read_all(&layout, payload)?, layout)));
+    let structure = templar_codec::describe(payload).and_then(|layout| Ok((section::read_all(&layout, payload)?, layout)));
     let good = sealed && whole && structure.is_ok();
     let mut report = header_json(&header);
     report["seal"] = json!(if sealed { "good" } else { "bad" });
@@ -266,7 +266,7 @@ fn decode(args: &DecodeArgs) -> miette::Result<()> {
     let bytes = read_bounded(&args.file)?;
     let header = Header::parse(&bytes).into_diagnostic()?;
     let payload = &bytes[HEADER_BYTES..];
-    let layout = section::describe(payload).into_diagnostic()?;
+    let layout = templar_codec::describe(payload).into_diagnostic()?;
     let specs: Vec<ParamSpec> = layout.params().iter().map(|param| ParamSpec { name: param.name.clone(), shape: param.shape() }).collect();
     let expect = templar_codec::Expect { run_id: header.run_id, uid: header.uid, hotkey: header.hotkey, window: header.window };
     let opened = templar_codec::open(bytes, &layout, &expect).into_diagnostic()?;

@@ -92,12 +92,12 @@ fn another_models_section_is_refused_and_described() {
     renamed[4] = b'9';
     let sentence = structure(&layout, &renamed).unwrap_err().to_string();
     assert!(sentence.contains("name, shape or transform"), "{sentence}");
-    let described = crate::section::describe(&payload).unwrap();
+    let described = crate::describe(&payload).unwrap();
     assert_eq!(described.params(), layout.params());
-    assert_eq!(crate::section::describe(&renamed).unwrap().params()[0].name, "p9");
+    assert_eq!(crate::describe(&renamed).unwrap().params()[0].name, "p9");
     for end in 0..payload.len() {
         // Any cut either falls between sections or is refused; nothing panics.
-        let _ = crate::section::describe(&payload[..end]);
+        let _ = crate::describe(&payload[..end]);
     }
 }
 

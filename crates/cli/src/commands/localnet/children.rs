@@ -143,12 +143,15 @@ impl Children {
 
     fn spawn(&self, process: &Process) -> miette::Result<Child> {
         let failed = || format!("the process {} cannot be started", process.name);
-        let program = std::env::current_exe().into_diagnostic().wrap_err_with(failed)?;
+        // This very program, even when its file has been replaced by a newer build meanwhile.
+        let itself = PathBuf::from("/proc/self/exe");
+        let program = if itself.exists() { itself } else { std::env::current_exe().into_diagnostic().wrap_err_with(failed)? };
         let path = self.log_path(&process.name);
         std::fs::create_dir_all(path.parent().unwrap_or(&path)).into_diagnostic().wrap_err_with(failed)?;
         let log = File::options().create(true).append(true).open(&path).into_diagnostic().wrap_err_with(failed)?;
         let errors = log.try_clone().into_diagnostic().wrap_err_with(failed)?;
         let mut command = Command::new(program);
+        command.arg0("templar");
         command.args(&process.arguments).arg("--exit-with-parent");
         // Keys go by the environment, which other users cannot read, never by the command line.
         command.envs(process.environment.iter().map(|(key, value)| (*key, value.as_str())));
