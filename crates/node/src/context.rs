@@ -17,6 +17,8 @@ use templar_wallet::{Keypair, Signer};
 /// The longest that one request to a bucket for a small object may take.
 pub const SMALL_REQUEST: Duration = Duration::from_secs(30);
 const RETRY_MS: u64 = 500;
+/// Handles on peers' buckets that are kept open.
+const PEER_BUCKETS_MAX: usize = 4096;
 
 /// Who a node is.
 pub struct Identity {
@@ -174,6 +176,10 @@ impl Context {
         }
         // A URL that this node may not reach (a private address, when peers are on the internet) counts as no bucket.
         let bucket = Bucket::open(&BucketConfig::anonymous(url.clone()), &self.http).ok()?;
+        // Peers may commit to another URL as often as they like; what is forgotten here is opened again when it is needed.
+        if peers.len() >= PEER_BUCKETS_MAX {
+            peers.clear();
+        }
         peers.insert(url.to_string(), bucket.clone());
         Some(bucket)
     }

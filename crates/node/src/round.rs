@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use templar_codec::container::seal_holds;
 use templar_codec::{HEADER_BYTES, Header};
 use templar_protocol::messages::{Accepted, MANIFEST_BYTES_MAX, Manifest};
 use templar_protocol::{Digest, Uid, Window, names};
@@ -83,7 +84,7 @@ impl Round {
             let (hotkey, share) = (member.hotkey, u128::from(member.stake.max(1)));
             Some(async move {
                 let bytes = bucket.get_range(&key, 0..HEADER_BYTES as u64, ctx.deadline(0, SMALL_REQUEST)).await.ok()?;
-                let header = Header::parse(&bytes).ok()?;
+                let header = Header::parse(&bytes).ok().filter(|_| seal_holds(&bytes) == Ok(true))?;
                 (header.hotkey == hotkey && header.run_id == run.id && header.window == self.window).then_some((header.theta, share))
             })
         });

@@ -303,10 +303,12 @@ impl Validator {
 
     async fn set_weights(&mut self, window: Window) -> Outcome {
         let ctx = &self.node.ctx;
-        let weights = self.scorer.weights().nonzero();
+        let weighed = self.scorer.weights();
+        let weights = weighed.nonzero();
         let encoded = to_u16(&weights);
         if encoded.is_empty() {
-            return Outcome::Failed("nobody has a weight above zero yet".into());
+            ctx.warn(format!("no weights were set after window {window}: {}", weighed.reason));
+            return Outcome::Failed(weighed.reason);
         }
         match ctx.chain.put_weights(&*ctx.key, ctx.netuid, &encoded, 0, Wait::InBlock).await {
             Ok(report) => {

@@ -62,11 +62,16 @@ fn list(uids: &[Uid]) -> String {
 /// The last words: what was reached and how to go on.
 pub fn farewell(network: &Network, progress: &Progress, interrupted: bool) {
     let dir = network.dir.display();
-    let windows = progress.counted().count();
+    let windows = match progress.counted().count() {
+        1 => "1 window".to_owned(),
+        many => format!("{many} windows"),
+    };
     if interrupted {
-        eprintln!("stopped after {windows} windows; run the same command again to resume in {dir}");
+        eprintln!("stopped after {windows}; run the same command again to resume in {dir}");
     } else {
-        println!("{windows} windows done; everything is in {dir}");
-        println!("see what it has learned: templar generate --from {dir} --prompt \"fn main() {{\"");
+        println!("{windows} done; everything is in {dir}");
+        // As this command was called, so that the line works where the binary is in no search path.
+        let program = std::env::args().next().unwrap_or_else(|| "templar".into());
+        println!("see what it has learned: {program} generate --from {dir} --prompt \"fn main() {{\"");
     }
 }
