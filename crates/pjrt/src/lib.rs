@@ -26,6 +26,7 @@ mod executable;
 mod options;
 mod plugin;
 mod sys;
+pub mod testing;
 
 pub use buffer::{Buffer, Element, ElementType};
 pub use client::{Client, Device, MemoryStats};

@@ -2,24 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use templar_pjrt::{Argument, Buffer, Client, CompileOptions, Error, OptionValue, Plugin};
 
-/// The plugin of the test command, or of `TEMPLAR_TEST_PLUGIN`.
-fn plugin_path() -> PathBuf {
-    let installed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/engines/cpu/lammps_jax_pjrt_cpu/pjrt_c_api_cpu_plugin.so");
-    let path = std::env::var_os("TEMPLAR_TEST_PLUGIN").map_or_else(|| PathBuf::from(installed), PathBuf::from);
-    assert!(
-        path.exists(),
-        "no PJRT plugin at {}: `cargo xtask test` installs it; leave these tests out with `cargo nextest run -E 'not test(pjrt)'`",
-        path.display()
-    );
-    path
-}
-
-fn client(devices: i64) -> Client {
-    let plugin = Plugin::load(&plugin_path(), &[]).unwrap();
-    plugin.client(&[("cpu_device_count".into(), OptionValue::Int(devices))]).unwrap()
+/// A client of the CPU plugin; `None` where these tests are left out.
+fn client(devices: i64) -> Option<Client> {
+    let plugin = Plugin::load(&templar_pjrt::testing::cpu_plugin()?, &[]).unwrap();
+    Some(plugin.client(&[("cpu_device_count".into(), OptionValue::Int(devices))]).unwrap())
 }
 
 const AXPY: &str = r"
@@ -40,7 +29,7 @@ fn upload(client: &Client, data: &[f32]) -> Vec<Buffer> {
 
 #[test]
 fn pjrt_runs_a_program_and_donates_what_it_is_told_to() {
-    let client = client(1);
+    let Some(client) = client(1) else { return };
     assert_eq!(client.platform(), "cpu");
     assert_eq!(client.devices().len(), 1);
     let program = client.compile(AXPY, &CompileOptions::default()).unwrap();
@@ -60,7 +49,7 @@ fn pjrt_runs_a_program_and_donates_what_it_is_told_to() {
 
 #[test]
 fn pjrt_leaves_no_buffer_behind() {
-    let client = client(1);
+    let Some(client) = client(1) else { return };
     let program = client.compile(AXPY, &CompileOptions::default()).unwrap();
     let y = upload(&client, &[1.0; 4]);
     for round in 0..100 {
@@ -78,7 +67,7 @@ fn pjrt_leaves_no_buffer_behind() {
 
 #[test]
 fn pjrt_partitions_a_program_over_devices() {
-    let client = client(4);
+    let Some(client) = client(4) else { return };
     assert_eq!(client.devices().len(), 4);
     let text = r#"
 module @sum attributes {mhlo.num_partitions = 4 : i32, mhlo.num_replicas = 1 : i32} {
@@ -100,7 +89,7 @@ module @sum attributes {mhlo.num_partitions = 4 : i32, mhlo.num_replicas = 1 : i
 
 #[test]
 fn pjrt_executables_survive_serialisation() {
-    let client = client(1);
+    let Some(client) = client(1) else { return };
     let bytes = client.compile(AXPY, &CompileOptions::default()).unwrap().serialize().unwrap();
     let program = client.deserialize(&bytes).unwrap();
     let (x, y) = (upload(&client, &[1.0; 4]), upload(&client, &[0.5; 4]));
@@ -111,7 +100,7 @@ fn pjrt_executables_survive_serialisation() {
 
 #[test]
 fn pjrt_reports_what_the_plugin_says() {
-    let client = client(1);
+    let Some(client) = client(1) else { return };
     let failed = client.compile("module { nonsense }", &CompileOptions::default()).unwrap_err();
     assert!(matches!(failed, Error::Plugin { function: "PJRT_Client_Compile", .. }), "{failed}");
     let program = client.compile(AXPY, &CompileOptions::default()).unwrap();

@@ -4,9 +4,10 @@
 //! methods panic with both shapes in the message.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::ir::{BinaryOp, CompareOp, DType, DotDims, Node, Op, ReduceOp, RotaryLayout, TensorType, UnaryOp, Value};
+use crate::ir::{BinaryOp, CompareOp, DType, DotDims, Node, Op, Placement, ReduceOp, RotaryLayout, TensorType, UnaryOp, Value};
 use crate::program::{Input, Output, Program};
 
 /// Collects operations; see the crate's tour. Elementwise operations want operands of one type: use
@@ -21,6 +22,8 @@ pub struct Builder {
     outputs: Vec<Output>,
     /// Splat constants already made, by dimensions, type and bits: the cheap half of common-subexpression elimination.
     splats: HashMap<(Vec<usize>, DType, u32), Value>,
+    /// Ranges of nodes whose values a gradient may compute again instead of keeping them.
+    segments: Vec<Range<usize>>,
 }
 
 impl Builder {
@@ -58,18 +61,28 @@ impl Builder {
 
     // ---- inputs, outputs, constants ------------------------------------------------------------------------------
 
-    /// A named input of the program; f32 or i32, names unique.
+    /// A named input of the program, whole on every device; any type but predicates, names unique.
     pub fn input(&mut self, name: &str, dtype: DType, dims: &[usize]) -> Value {
+        self.input_placed(name, dtype, dims, Placement::Replicated)
+    }
+
+    /// As [`Builder::input`], with the place of its parts when the program runs over several devices.
+    pub fn input_placed(&mut self, name: &str, dtype: DType, dims: &[usize], placement: Placement) -> Value {
         assert!(dtype != DType::Pred, "input `{name}`: predicates cannot cross the border of a program");
         assert!(self.inputs.iter().all(|i| i.name != name), "input `{name}` exists already");
         let value = self.push1(Op::Input { index: self.inputs.len() }, &[], TensorType::new(dims, dtype));
-        self.inputs.push(Input { name: name.to_owned(), value });
+        self.inputs.push(Input { name: name.to_owned(), value, placement });
         value
     }
 
     /// Returns `value` from the program under `name` (unique; f32 or i32). Outputs are in the order of these calls.
     pub fn output(&mut self, name: &str, value: Value) {
-        self.push_output(name, value, None);
+        self.output_placed(name, value, Placement::Replicated);
+    }
+
+    /// As [`Builder::output`], with the place of its parts when the program runs over several devices.
+    pub fn output_placed(&mut self, name: &str, value: Value, placement: Placement) {
+        self.push_output(name, value, None, placement);
     }
 
     /// As [`Builder::output`], and lets the output take the memory of `input` (an input of the same type, donated once):
@@ -80,22 +93,34 @@ impl Builder {
         };
         assert_eq!(self.tensor_type(input), self.tensor_type(value), "output `{name}` and its donated input differ in type");
         assert!(self.outputs.iter().all(|o| o.donated_input != Some(index)), "output `{name}`: the input is donated already");
-        self.push_output(name, value, Some(index));
+        let placement = self.inputs[index].placement;
+        self.push_output(name, value, Some(index), placement);
     }
 
-    fn push_output(&mut self, name: &str, value: Value, donated_input: Option<usize>) {
+    fn push_output(&mut self, name: &str, value: Value, donated_input: Option<usize>, placement: Placement) {
         assert!(self.dtype(value) != DType::Pred, "output `{name}`: predicates cannot cross the border of a program");
         assert!(self.outputs.iter().all(|o| o.name != name), "output `{name}` exists already");
-        self.outputs.push(Output { name: name.to_owned(), value, donated_input });
+        self.outputs.push(Output { name: name.to_owned(), value, donated_input, placement });
     }
 
-    /// A float tensor with every element `x`.
+    /// An f32 tensor with every element `x`.
     pub fn splat(&mut self, dims: &[usize], x: f32) -> Value {
-        let key = (dims.to_vec(), DType::F32, x.to_bits());
+        self.splat_of(dims, DType::F32, x)
+    }
+
+    /// A float tensor in the shape and type of `v` with every element `x`.
+    pub fn splat_like(&mut self, v: Value, x: f32) -> Value {
+        let ty = self.tensor_type(v).clone();
+        self.splat_of(&ty.dims, ty.dtype, x)
+    }
+
+    fn splat_of(&mut self, dims: &[usize], dtype: DType, x: f32) -> Value {
+        assert!(dtype.is_float(), "a float splat of {dtype}");
+        let key = (dims.to_vec(), dtype, x.to_bits());
         if let Some(&v) = self.splats.get(&key) {
             return v;
         }
-        let v = self.push1(Op::SplatF32(x), &[], TensorType::new(dims, DType::F32));
+        let v = self.push1(Op::SplatF32(x), &[], TensorType::new(dims, dtype));
         self.splats.insert(key, v);
         v
     }
@@ -135,7 +160,7 @@ impl Builder {
 
     /// Any elementwise operation with one float operand.
     pub fn unary(&mut self, op: UnaryOp, x: Value) -> Value {
-        self.expect_dtype("unary operation", x, DType::F32);
+        self.expect_float("unary operation", x);
         let ty = self.tensor_type(x).clone();
         self.push1(Op::Unary(op), &[x], ty)
     }
@@ -145,7 +170,7 @@ impl Builder {
         self.expect_same("binary operation", a, b);
         let ty = self.tensor_type(a).clone();
         assert!(ty.dtype != DType::Pred, "{op:?} of predicates");
-        assert!(ty.dtype == DType::F32 || op != BinaryOp::Div, "integer division is not an operation of this IR");
+        assert!(ty.dtype.is_float() || op != BinaryOp::Div, "integer division is not an operation of this IR");
         self.push1(Op::Binary(op), &[a, b], ty)
     }
 
@@ -207,14 +232,12 @@ impl Builder {
     }
     /// x + s for a constant s.
     pub fn add_scalar(&mut self, x: Value, s: f32) -> Value {
-        let dims = self.dims(x).to_vec();
-        let c = self.splat(&dims, s);
+        let c = self.splat_like(x, s);
         self.add(x, c)
     }
     /// x · s for a constant s.
     pub fn mul_scalar(&mut self, x: Value, s: f32) -> Value {
-        let dims = self.dims(x).to_vec();
-        let c = self.splat(&dims, s);
+        let c = self.splat_like(x, s);
         self.mul(x, c)
     }
     /// Comparison of two values of one type (f32 or i32); result of type `Pred`.
@@ -232,7 +255,7 @@ impl Builder {
         let ty = self.tensor_type(on_true).clone();
         self.push1(Op::Select, &[pred, on_true, on_false], ty)
     }
-    /// Converts elements to `dtype`: i32 ↔ f32 (towards zero), predicate → 0/1. The same type gives `x` back.
+    /// Converts elements to `dtype`: i32 ↔ floats (towards zero), f32 → bf16 (to nearest), predicate → 0/1. The same type gives `x` back.
     pub fn convert(&mut self, x: Value, dtype: DType) -> Value {
         if self.dtype(x) == dtype {
             return x;
@@ -240,6 +263,37 @@ impl Builder {
         assert!(dtype != DType::Pred, "convert to a predicate: use compare");
         let ty = TensorType::new(self.dims(x), dtype);
         self.push1(Op::Convert, &[x], ty)
+    }
+
+    // ---- placement, order ------------------------------------------------------------------------------------------
+
+    /// `x` with its parts placed so when the program runs over several devices; see [`Placement`]. The derivative of a
+    /// gathered value (`Replicated`) is summed into parts (`Sharded`), and the other way about.
+    pub fn place(&mut self, x: Value, placement: Placement) -> Value {
+        let ty = self.tensor_type(x).clone();
+        assert!(placement != Placement::Batch || !ty.dims.is_empty(), "a scalar has no axis to split");
+        self.push1(Op::Place(placement), &[x], ty)
+    }
+
+    /// The same values, none of which exists before all of them do: keeps a compiler from moving work across.
+    pub fn barrier(&mut self, values: &[Value]) -> Vec<Value> {
+        let types = values.iter().map(|&v| self.tensor_type(v).clone()).collect();
+        self.push(Op::Barrier, values, types)
+    }
+
+    /// Marks what `body` builds as a segment: [`crate::grad_with`] may compute its values again for the backward pass instead
+    /// of keeping them. Segments do not nest.
+    pub fn segment<R>(&mut self, body: impl FnOnce(&mut Self) -> R) -> R {
+        let start = self.nodes.len();
+        let result = body(self);
+        let range = start..self.nodes.len();
+        assert!(self.segments.last().is_none_or(|last| last.end <= start), "segments do not nest");
+        self.segments.push(range);
+        result
+    }
+
+    pub(crate) fn segments(&self) -> &[Range<usize>] {
+        &self.segments
     }
 
     // ---- shape ---------------------------------------------------------------------------------------------------
@@ -342,7 +396,7 @@ impl Builder {
 
     /// Reduction of floats over `axes` (distinct), which vanish. With no axes it gives `x` back.
     pub fn reduce(&mut self, kind: ReduceOp, x: Value, axes: &[usize]) -> Value {
-        self.expect_dtype("reduce", x, DType::F32);
+        self.expect_float("reduce", x);
         if axes.is_empty() {
             return x;
         }
@@ -351,13 +405,22 @@ impl Builder {
         axes.sort_unstable();
         assert!(axes.windows(2).all(|w| w[0] < w[1]) && axes.iter().all(|&a| a < from.len()), "reduce of {from:?} over {axes:?}");
         let dims: Vec<usize> = (0..from.len()).filter(|i| !axes.contains(i)).map(|i| from[i]).collect();
-        self.push1(Op::Reduce { kind, axes }, &[x], TensorType::new(&dims, DType::F32))
+        let ty = TensorType::new(&dims, self.dtype(x));
+        self.push1(Op::Reduce { kind, axes }, &[x], ty)
     }
 
-    /// Product of floats over paired batching and contracting axes; result axes: batch, free left, free right.
+    /// Product of floats over paired batching and contracting axes; result axes: batch, free left, free right; result in the
+    /// operands' element type.
     pub fn dot_general(&mut self, lhs: Value, rhs: Value, dot: DotDims) -> Value {
-        self.expect_dtype("dot_general", lhs, DType::F32);
-        self.expect_dtype("dot_general", rhs, DType::F32);
+        let dtype = self.dtype(lhs);
+        self.dot_general_to(lhs, rhs, dot, dtype)
+    }
+
+    /// As [`Builder::dot_general`], with the result in `dtype`: f32 keeps what bf16 operands sum up to.
+    pub fn dot_general_to(&mut self, lhs: Value, rhs: Value, dot: DotDims, dtype: DType) -> Value {
+        self.expect_float("dot_general", lhs);
+        self.expect_dtype("dot_general", rhs, self.dtype(lhs));
+        assert!(dtype.is_float(), "dot_general to {dtype}");
         let (l, r) = (self.dims(lhs), self.dims(rhs));
         let pairs =
             |a: &[usize], b: &[usize]| a.len() == b.len() && a.iter().zip(b).all(|(&i, &j)| i < l.len() && j < r.len() && l[i] == r[j]);
@@ -370,7 +433,7 @@ impl Builder {
         assert_eq!(lf.len() + dot.lhs_batch.len() + dot.lhs_contract.len(), l.len(), "dot_general: an axis is named twice in {dot:?}");
         assert_eq!(rf.len() + dot.rhs_batch.len() + dot.rhs_contract.len(), r.len(), "dot_general: an axis is named twice in {dot:?}");
         let dims: Vec<usize> = dot.lhs_batch.iter().map(|&i| l[i]).chain(lf).chain(rf).collect();
-        self.push1(Op::DotGeneral(dot), &[lhs, rhs], TensorType::new(&dims, DType::F32))
+        self.push1(Op::DotGeneral(dot), &[lhs, rhs], TensorType::new(&dims, dtype))
     }
 
     /// x [.., K] · w [K, N] → [.., N].
@@ -387,31 +450,32 @@ impl Builder {
 
     // ---- rows, attention, loss -----------------------------------------------------------------------------------
 
-    /// Rows of `table` [R, C] (f32) chosen by `rows` (i32, any shape) → [rows.., C]. An index outside 0..R is an error of the run.
+    /// Rows of `table` [R, C] (floats) chosen by `rows` (i32, any shape) → [rows.., C]. An index outside 0..R is an error of the run.
     pub fn take_rows(&mut self, table: Value, rows: Value) -> Value {
-        self.expect_dtype("take_rows", table, DType::F32);
+        self.expect_float("take_rows", table);
         self.expect_dtype("take_rows", rows, DType::I32);
         let t = self.dims(table);
         assert_eq!(t.len(), 2, "take_rows: the table is {t:?}, not a matrix");
         let dims: Vec<usize> = self.dims(rows).iter().copied().chain([t[1]]).collect();
-        self.push1(Op::TakeRows, &[table, rows], TensorType::new(&dims, DType::F32))
+        let ty = TensorType::new(&dims, self.dtype(table));
+        self.push1(Op::TakeRows, &[table, rows], ty)
     }
 
     /// Sums `updates` [rows.., C] into a zero matrix [table_rows, C] at `rows` (i32). The gradient of [`Builder::take_rows`].
     pub fn scatter_add_rows(&mut self, rows: Value, updates: Value, table_rows: usize) -> Value {
         self.expect_dtype("scatter_add_rows", rows, DType::I32);
-        self.expect_dtype("scatter_add_rows", updates, DType::F32);
+        self.expect_float("scatter_add_rows", updates);
         let (r, u) = (self.dims(rows), self.dims(updates));
         assert!(u.len() == r.len() + 1 && u[..r.len()] == *r, "scatter_add_rows of {u:?} at {r:?}");
-        let ty = TensorType::new(&[table_rows, u[r.len()]], DType::F32);
+        let ty = TensorType::new(&[table_rows, u[r.len()]], self.dtype(updates));
         self.push1(Op::ScatterAddRows, &[rows, updates], ty)
     }
 
-    /// Rotary embedding of x [B, S, H, D] (D even) with tables cos, sin [S, D/2]; see [`Op::Rotary`]. Tables get no gradient.
+    /// Rotary embedding of x [B, S, H, D] (D even) with f32 tables cos, sin [S, D/2], computed in f32; see [`Op::Rotary`]. Tables get no gradient.
     pub fn rotary(&mut self, x: Value, cos: Value, sin: Value, layout: RotaryLayout) -> Value {
-        for v in [x, cos, sin] {
-            self.expect_dtype("rotary", v, DType::F32);
-        }
+        self.expect_float("rotary", x);
+        self.expect_dtype("rotary", cos, DType::F32);
+        self.expect_dtype("rotary", sin, DType::F32);
         let d = self.dims(x);
         assert!(d.len() == 4 && d[3].is_multiple_of(2), "rotary of {d:?}: wanted [B, S, H, D] with even D");
         let table = [d[1], d[3] / 2];
@@ -424,7 +488,8 @@ impl Builder {
     /// see [`Op::Attention`]. The statistics carry no gradient.
     pub fn attention(&mut self, q: Value, k: Value, v: Value, scale: f32) -> (Value, Value) {
         for x in [q, k, v] {
-            self.expect_dtype("attention", x, DType::F32);
+            self.expect_float("attention", x);
+            self.expect_dtype("attention", x, self.dtype(q));
         }
         let (dq, dk) = (self.dims(q).to_vec(), self.dims(k).to_vec());
         assert_eq!(self.dims(k), self.dims(v), "attention: k and v differ in shape");
@@ -449,7 +514,7 @@ impl Builder {
     /// Cross-entropy of each row: logits [.., V], targets i32 [..] → loss [..] in nats. Mask and average the result with
     /// elementwise operations. A target outside 0..V is an error of the run (give masked positions any valid id).
     pub fn cross_entropy(&mut self, logits: Value, targets: Value) -> Value {
-        self.expect_dtype("cross_entropy", logits, DType::F32);
+        self.expect_float("cross_entropy", logits);
         self.expect_dtype("cross_entropy", targets, DType::I32);
         let (l, t) = (self.dims(logits), self.dims(targets));
         assert!(l.len() == t.len() + 1 && l[..t.len()] == *t && l[t.len()] > 0, "cross_entropy of {l:?} with targets {t:?}");
@@ -488,6 +553,10 @@ impl Builder {
         assert!(self.dtype(v) == dtype, "{what}: {v} is {}, wanted {dtype}", self.tensor_type(v));
     }
 
+    fn expect_float(&self, what: &str, v: Value) {
+        assert!(self.dtype(v).is_float(), "{what}: {v} is {}, wanted floats", self.tensor_type(v));
+    }
+
     fn expect_same(&self, what: &str, a: Value, b: Value) {
         assert!(self.tensor_type(a) == self.tensor_type(b), "{what}: {a} is {} and {b} is {}", self.tensor_type(a), self.tensor_type(b));
     }
@@ -496,7 +565,8 @@ impl Builder {
         self.push(op, operands, vec![ty])[0]
     }
 
-    fn push(&mut self, op: Op, operands: &[Value], types: Vec<TensorType>) -> Vec<Value> {
+    /// Appends a node and gives its results; the methods above check what they append.
+    pub(crate) fn push(&mut self, op: Op, operands: &[Value], types: Vec<TensorType>) -> Vec<Value> {
         let node = self.nodes.len();
         let results: Vec<Value> = types
             .into_iter()

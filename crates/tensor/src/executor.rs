@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ir::TensorType;
+use crate::ir::{DType, Placement, TensorType};
 use crate::program::Program;
 use crate::tensor::Tensor;
 
@@ -21,6 +21,8 @@ pub trait DeviceBuffer: Any + Send + Sync + fmt::Debug {
     fn device(&self) -> String;
     /// For the owning executor to find its own type.
     fn as_any(&self) -> &dyn Any;
+    /// As [`DeviceBuffer::as_any`], for taking the memory over when this is the only handle.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// A shared handle to a tensor on the host or a buffer on a device.
@@ -80,6 +82,25 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// [`Error::Device`].
     fn upload(&self, tensor: Tensor) -> Result<Array>;
+
+    /// As [`Executor::upload`], with its parts placed so where the executor drives several devices.
+    ///
+    /// # Errors
+    /// As [`Executor::upload`].
+    fn upload_placed(&self, tensor: Tensor, placement: Placement) -> Result<Array> {
+        let _ = placement;
+        self.upload(tensor)
+    }
+
+    /// The element type in which products are fastest at little loss: programs may compute in it.
+    fn compute_type(&self) -> DType {
+        DType::F32
+    }
+
+    /// Devices over which a program is spread; placements matter and a batch is divided where there are several.
+    fn devices(&self) -> usize {
+        1
+    }
 
     /// Moves an array back to the host (no copy on the CPU when this is the only handle).
     ///

@@ -7,26 +7,64 @@
 use crate::builder::Builder;
 use crate::ir::{BinaryOp, CompareOp, DType, DotDims, Node, Op, ReduceOp, UnaryOp, Value};
 
+/// Which values of a [segment](Builder::segment) the backward pass computes again instead of keeping them in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// None: everything is kept.
+    #[default]
+    None,
+    /// The cheap ones: what matrix products and attention give is kept, the rest is computed again.
+    Selective,
+    /// All: of a segment only what it consumes is kept.
+    Full,
+}
+
+impl Recompute {
+    fn repeats(self, op: &Op) -> bool {
+        match self {
+            Recompute::None => false,
+            Recompute::Selective => !matches!(op, Op::DotGeneral(_) | Op::Attention { .. } | Op::Input { .. }),
+            Recompute::Full => !matches!(op, Op::Input { .. }),
+        }
+    }
+}
+
 /// d`loss`/d`wrt[i]` for each i, in the type of `wrt[i]`; zeros where the loss does not depend on it.
 ///
 /// # Panics
-/// When `loss` is not an f32 scalar, when a `wrt` is not f32, or when the path goes through an operation without a derivative
-/// (`AttentionGrad`, `CrossEntropyGrad`, the statistics of attention).
+/// When `loss` is not an f32 scalar, when a `wrt` is not a float, or when the path goes through an operation without a derivative
+/// (`AttentionGrad`, `CrossEntropyGrad`, barriers, the statistics of attention).
 pub fn grad(b: &mut Builder, loss: Value, wrt: &[Value]) -> Vec<Value> {
+    grad_with(b, loss, wrt, Recompute::None)
+}
+
+/// As [`grad`], with a choice of what the backward pass computes again in the builder's segments.
+///
+/// # Panics
+/// As [`grad`].
+pub fn grad_with(b: &mut Builder, loss: Value, wrt: &[Value], recompute: Recompute) -> Vec<Value> {
     assert!(b.dtype(loss) == DType::F32 && b.dims(loss).is_empty(), "grad of {}, wanted an f32 scalar", b.tensor_type(loss));
-    assert!(wrt.iter().all(|&w| b.dtype(w) == DType::F32), "grad with respect to a value that is not f32");
+    assert!(wrt.iter().all(|&w| b.dtype(w).is_float()), "grad with respect to a value that is not a float");
     let nodes: Vec<Node> = b.nodes()[..=b.defining_node(loss)].to_vec();
+    let segments: Vec<_> = b.segments().iter().filter(|range| recompute != Recompute::None && range.end <= nodes.len()).cloned().collect();
     let needs = depends_on(b, &nodes, wrt);
-    let mut adjoint: Vec<Option<Value>> = vec![None; loss.index().max(wrt.iter().map(|w| w.index()).max().unwrap_or(0)) + 1];
-    adjoint.resize(adjoint.len().max(nodes.iter().flat_map(|n| &n.results).map(|v| v.index() + 1).max().unwrap_or(0)), None);
+    let values = nodes.iter().flat_map(|n| &n.results).chain(wrt).map(|v| v.index() + 1).max().unwrap_or(0);
+    let mut adjoint: Vec<Option<Value>> = vec![None; values];
     adjoint[loss.index()] = Some(b.splat(&[], 1.0));
-    for node in nodes.iter().rev() {
+    // What stands for each value of the forward pass: itself, or its second computation.
+    let mut again: Vec<Value> = (0..).take(values).map(Value).collect();
+    for (index, node) in nodes.iter().enumerate().rev() {
+        if let Some(range) = segments.iter().find(|range| range.end == index + 1) {
+            compute_again(b, &nodes[range.clone()], recompute, &mut again, &mut adjoint);
+        }
         let d_results: Vec<Option<Value>> = node.results.iter().map(|r| adjoint[r.index()]).collect();
         if d_results.iter().all(Option::is_none) || !node.operands.iter().any(|o| needs[o.index()]) {
             continue;
         }
         let wanted: Vec<bool> = node.operands.iter().map(|o| needs[o.index()]).collect();
-        for (operand, d) in node.operands.iter().zip(backward(b, node, &d_results, &wanted)) {
+        let stands_for = |values: &[Value]| values.iter().map(|v| again[v.index()]).collect();
+        let repeated = Node { op: node.op.clone(), operands: stands_for(&node.operands), results: stands_for(&node.results) };
+        for (operand, d) in node.operands.iter().zip(backward(b, &repeated, &d_results, &wanted)) {
             let Some(d) = d else { continue };
             let slot = &mut adjoint[operand.index()];
             *slot = Some(match *slot {
@@ -38,15 +76,36 @@ pub fn grad(b: &mut Builder, loss: Value, wrt: &[Value]) -> Vec<Value> {
     wrt.iter()
         .map(|w| match adjoint[w.index()] {
             Some(d) => d,
-            None => zeros_like(b, *w),
+            None => b.splat_like(*w, 0.0),
         })
         .collect()
 }
 
-/// Zeros in the shape of `v`.
-fn zeros_like(b: &mut Builder, v: Value) -> Value {
-    let dims = b.dims(v).to_vec();
-    b.splat(&dims, 0.0)
+/// Appends a second computation of a segment's values, behind a barrier with the derivatives that arrive at it, so that no
+/// compiler finds the first one again.
+fn compute_again(b: &mut Builder, segment: &[Node], recompute: Recompute, again: &mut [Value], adjoint: &mut [Option<Value>]) {
+    let repeated = |node: &&Node| recompute.repeats(&node.op);
+    let made: Vec<Value> = segment.iter().filter(repeated).flat_map(|node| node.results.clone()).collect();
+    let mut consumed: Vec<Value> = segment.iter().filter(repeated).flat_map(|node| node.operands.clone()).collect();
+    consumed.sort_unstable();
+    consumed.dedup();
+    consumed.retain(|v| !made.contains(v));
+    let arriving: Vec<Value> = segment.iter().flat_map(|node| node.results.clone()).filter(|v| adjoint[v.index()].is_some()).collect();
+    let through: Vec<Value> = consumed.iter().copied().chain(arriving.iter().filter_map(|v| adjoint[v.index()])).collect();
+    let after = b.barrier(&through);
+    let (inputs, derivatives) = after.split_at(consumed.len());
+    let mut local: std::collections::HashMap<Value, Value> = consumed.iter().copied().zip(inputs.iter().copied()).collect();
+    for (&v, &d) in arriving.iter().zip(derivatives) {
+        adjoint[v.index()] = Some(d);
+    }
+    for node in segment.iter().filter(repeated) {
+        let operands: Vec<Value> = node.operands.iter().map(|v| local.get(v).copied().unwrap_or(*v)).collect();
+        let types = node.results.iter().map(|&v| b.tensor_type(v).clone()).collect();
+        for (&first, second) in node.results.iter().zip(b.push(node.op.clone(), &operands, types)) {
+            local.insert(first, second);
+            again[first.index()] = second;
+        }
+    }
 }
 
 /// For each value whether it is, or is computed from, one of `wrt` through floats.
@@ -56,7 +115,7 @@ fn depends_on(b: &Builder, nodes: &[Node], wrt: &[Value]) -> Vec<bool> {
     wrt.iter().for_each(|w| needs[w.index()] = true);
     for node in nodes {
         if node.operands.iter().any(|o| needs[o.index()]) {
-            for r in node.results.iter().filter(|r| b.dtype(**r) == DType::F32) {
+            for r in node.results.iter().filter(|r| b.dtype(**r).is_float()) {
                 needs[r.index()] = true;
             }
         }
@@ -74,11 +133,17 @@ fn backward(b: &mut Builder, node: &Node, d_results: &[Option<Value>], wanted: &
     };
     match &node.op {
         Op::Input { .. } | Op::SplatF32(_) | Op::SplatI32(_) | Op::ConstantF32(_) | Op::ConstantI32(_) | Op::Iota { .. } => none(),
-        Op::Compare(_) | Op::Convert => none(),
+        Op::Compare(_) => none(),
+        // Between float types; `depends_on` follows no others.
+        Op::Convert => {
+            let dtype = b.dtype(x[0]);
+            vec![dtype.is_float().then(|| b.convert(d, dtype))]
+        }
+        Op::Place(placement) => vec![Some(b.place(d, placement.of_derivative()))],
         Op::Unary(op) => vec![Some(unary(b, *op, x[0], y, d))],
         Op::Binary(op) => binary(b, *op, [x[0], x[1]], y, d, wanted),
         Op::Select => {
-            let zero = zeros_like(b, d);
+            let zero = b.splat_like(d, 0.0);
             let on_true = wanted[1].then(|| b.select(x[0], d, zero));
             let on_false = wanted[2].then(|| b.select(x[0], zero, d));
             vec![None, on_true, on_false]
@@ -124,7 +189,7 @@ fn backward(b: &mut Builder, node: &Node, d_results: &[Option<Value>], wanted: &
             assert!(d_results[1].is_none(), "grad through the statistics of cross_entropy");
             vec![Some(b.cross_entropy_grad(x[0], x[1], node.results[1], d)), None]
         }
-        Op::AttentionGrad { .. } | Op::CrossEntropyGrad => panic!("{:?} has no derivative", node.op),
+        Op::AttentionGrad { .. } | Op::CrossEntropyGrad | Op::Barrier => panic!("{:?} has no derivative", node.op),
     }
 }
 
@@ -157,7 +222,7 @@ fn unary(b: &mut Builder, op: UnaryOp, x: Value, y: Value, d: Value) -> Value {
             b.mul(d, slope)
         }
         UnaryOp::Abs => {
-            let zero = zeros_like(b, x);
+            let zero = b.splat_like(x, 0.0);
             let positive = b.compare(CompareOp::Ge, x, zero);
             let minus = b.neg(d);
             b.select(positive, d, minus)
@@ -182,7 +247,7 @@ fn binary(b: &mut Builder, op: BinaryOp, [l, r]: [Value; 2], y: Value, d: Value,
             // A tie gives the whole derivative to the left operand.
             let compare = if op == BinaryOp::Max { CompareOp::Ge } else { CompareOp::Le };
             let takes_left = b.compare(compare, l, r);
-            let zero = zeros_like(b, d);
+            let zero = b.splat_like(d, 0.0);
             (wanted[0].then(|| b.select(takes_left, d, zero)), wanted[1].then(|| b.select(takes_left, zero, d)))
         }
     };
@@ -212,7 +277,8 @@ fn reduce(b: &mut Builder, kind: ReduceOp, axes: &[usize], x: Value, y: Value, d
             // Equal maxima share the derivative evenly, as a subgradient should.
             let top = b.broadcast_in_dim(y, &dims, &map);
             let is_top = b.compare(CompareOp::Eq, x, top);
-            let ones = b.convert(is_top, DType::F32);
+            let dtype = b.dtype(x);
+            let ones = b.convert(is_top, dtype);
             let count = b.reduce_sum(ones, axes);
             let counts = b.broadcast_in_dim(count, &dims, &map);
             let share = b.div(ones, counts);
@@ -223,6 +289,9 @@ fn reduce(b: &mut Builder, kind: ReduceOp, axes: &[usize], x: Value, y: Value, d
 
 /// For y[batch, fl, fr] = Σ_c l·r: d_l = d · r over fr, d_r = d · l over fl, each transposed into its operand's axis order.
 fn dot(b: &mut Builder, dims: &DotDims, [l, r]: [Value; 2], d: Value, wanted: &[bool]) -> Vec<Option<Value>> {
+    // A result in f32 of operands in bf16 has its derivative rounded before it is multiplied.
+    let dtype = b.dtype(l);
+    let d = b.convert(d, dtype);
     let free = |n: usize, batch: &[usize], contract: &[usize]| -> Vec<usize> {
         (0..n).filter(|i| !batch.contains(i) && !contract.contains(i)).collect()
     };

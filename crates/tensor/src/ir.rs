@@ -10,16 +10,26 @@ use std::fmt;
 pub enum DType {
     /// 32-bit IEEE float.
     F32,
+    /// 16-bit float with the exponent of f32, for compute on accelerators; never crosses to the host.
+    BF16,
     /// 32-bit signed integer: token ids and row numbers.
     I32,
     /// Truth value, the result of a comparison; never an input or output of a program.
     Pred,
 }
 
+impl DType {
+    /// Whether elements are floats.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::BF16)
+    }
+}
+
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DType::F32 => "f32",
+            DType::BF16 => "bf16",
             DType::I32 => "i32",
             DType::Pred => "i1",
         })
@@ -94,7 +104,7 @@ pub enum UnaryOp {
     Abs,
 }
 
-/// Elementwise operations with two operands of one type (f32, or i32 for all but `Div`).
+/// Elementwise operations with two operands of one type (floats, or i32 for all but `Div`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BinaryOp {
     /// a + b (`add`).
@@ -146,6 +156,40 @@ pub enum RotaryLayout {
     Interleaved,
 }
 
+/// Where the parts of a value lie when a program runs over several devices. On one device it says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// Whole on every device.
+    #[default]
+    Replicated,
+    /// Split along the first axis that the number of devices divides; whole where there is none. For parameters, gradients and
+    /// moments: each device keeps its part (fully sharded data parallel).
+    Sharded,
+    /// Split along axis 0, which the number of devices must divide: the sequences of a batch.
+    Batch,
+}
+
+impl Placement {
+    /// The axis that is split over `devices`, for a value of shape `dims`; `None` for a value that is whole everywhere.
+    pub fn axis(self, dims: &[usize], devices: usize) -> Option<usize> {
+        match self {
+            _ if devices <= 1 => None,
+            Placement::Replicated => None,
+            Placement::Sharded => dims.iter().position(|&d| d > 0 && d.is_multiple_of(devices)),
+            Placement::Batch => Some(0),
+        }
+    }
+
+    /// Where the derivative of a value placed so belongs: what was gathered whole from parts is summed back into parts.
+    pub(crate) fn of_derivative(self) -> Self {
+        match self {
+            Placement::Replicated => Placement::Sharded,
+            Placement::Sharded => Placement::Replicated,
+            Placement::Batch => Placement::Batch,
+        }
+    }
+}
+
 /// Dimension numbers of [`Op::DotGeneral`], as in `stablehlo.dot_general`: paired lists of batching and contracting axes.
 /// The result's axes are the batch axes, then the free axes of the left, then the free axes of the right operand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -168,7 +212,7 @@ pub enum Op {
         /// Position among the inputs.
         index: usize,
     },
-    /// `constant dense<value>`: every element the same float.
+    /// `constant dense<value>`: every element the same float (rounded to the result's element type).
     SplatF32(f32),
     /// `constant dense<value>`: every element the same integer.
     SplatI32(i32),
@@ -198,6 +242,10 @@ pub enum Op {
     },
     /// `reshape` to the result's dimensions, row-major.
     Reshape,
+    /// The operand, with its parts placed so (`sdy.sharding_constraint`); on one device the operand itself.
+    Place(Placement),
+    /// `optimization_barrier`: the operands as they are, but none of the results exists before all operands do.
+    Barrier,
     /// `transpose`: result axis i is operand axis `permutation[i]`.
     Transpose {
         /// Operand axis of each result axis.
@@ -229,7 +277,7 @@ pub enum Op {
         /// The axes that vanish.
         axes: Vec<usize>,
     },
-    /// `dot_general`.
+    /// `dot_general`; sums in f32 whatever the element types.
     DotGeneral(DotDims),
     /// `gather` of whole rows: table [R, C], rows i32 [..] → [.., C].
     TakeRows,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::ir::{Node, Op, TensorType, Value};
+use crate::ir::{Node, Op, Placement, TensorType, Value};
 
 /// A named input.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Input {
     pub name: String,
     /// The value that the input defines.
     pub value: Value,
+    /// Where its parts lie when the program runs over several devices.
+    pub placement: Placement,
 }
 
 /// A named output.
@@ -23,6 +25,8 @@ pub struct Output {
     pub value: Value,
     /// The input (by position) whose memory this output may take.
     pub donated_input: Option<usize>,
+    /// Where its parts lie when the program runs over several devices: with the donated input, where there is one.
+    pub placement: Placement,
 }
 
 /// A finished program. Nodes are in execution order and every node is needed by an output (inputs are kept always).
@@ -68,6 +72,24 @@ impl Program {
     /// Whether input number `index` may be overwritten by an output.
     pub fn is_donated(&self, index: usize) -> bool {
         self.outputs.iter().any(|o| o.donated_input == Some(index))
+    }
+
+    /// The same program for one device: placements and barriers gone, their results replaced by their operands.
+    pub(crate) fn on_one_device(&self, keep_barriers: bool) -> Program {
+        let gone = |op: &Op| matches!(op, Op::Place(_)) || (!keep_barriers && *op == Op::Barrier);
+        let mut stands_for: Vec<Value> = (0..).take(self.types.len()).map(Value).collect();
+        let mut program = self.clone();
+        program.nodes.retain_mut(|node| {
+            node.operands.iter_mut().for_each(|v| *v = stands_for[v.index()]);
+            if gone(&node.op) {
+                for (&result, &operand) in node.results.iter().zip(&node.operands) {
+                    stands_for[result.index()] = operand;
+                }
+            }
+            !gone(&node.op)
+        });
+        program.outputs.iter_mut().for_each(|output| output.value = stands_for[output.value.index()]);
+        program
     }
 
     /// Floating-point operations of all matrix products and attention in one run (multiply and add count as two;
@@ -136,6 +158,8 @@ fn op_text(op: &Op) -> String {
         Op::Convert => "convert".to_owned(),
         Op::BroadcastInDim { dims } => format!("broadcast_in_dim dims={dims:?}"),
         Op::Reshape => "reshape".to_owned(),
+        Op::Place(placement) => format!("place {}", lower(placement)),
+        Op::Barrier => "optimization_barrier".to_owned(),
         Op::Transpose { permutation } => format!("transpose dims={permutation:?}"),
         Op::Slice { start, limit } => format!("slice {start:?}..{limit:?}"),
         Op::Pad { low, high } => format!("pad low={low:?} high={high:?}"),

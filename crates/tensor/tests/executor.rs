@@ -5,7 +5,7 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Numbers, V, distance, run_cpu, run_slow, widen};
+use support::{Numbers, V, distance, run_cpu, run_pjrt, run_slow, widen};
 use templar_tensor::{
     Array, BinaryOp, Builder, CompareOp, Cpu, DType, DotDims, Error, Executor, Program, RotaryLayout, Tensor, UnaryOp, grad,
 };
@@ -27,11 +27,17 @@ fn agree(program: &Program, seed: u64, rows: usize, tolerance: f64) {
     let want = run_slow(program, &inputs.iter().map(widen).collect::<Vec<_>>());
     let mut compiled = Cpu::new().compile(program).unwrap();
     let first = compiled.run_host(inputs.clone()).unwrap();
-    let second = compiled.run_host(inputs).unwrap();
+    let second = compiled.run_host(inputs.clone()).unwrap();
     assert_eq!(first, second, "a second run of the same executable differs");
-    for ((got, want), output) in first.iter().zip(&want).zip(program.outputs()) {
-        let error = distance(&widen(got), want);
-        assert!(error < tolerance, "output {} is off by {error:e} in\n{program}", output.name);
+    let close = |executor: &str, results: &[Tensor]| {
+        for ((got, want), output) in results.iter().zip(&want).zip(program.outputs()) {
+            let error = distance(&widen(got), want);
+            assert!(error < tolerance, "{executor}: output {} is off by {error:e} in\n{program}", output.name);
+        }
+    };
+    close("cpu", &first);
+    if let Some(results) = run_pjrt(program, &inputs) {
+        close("pjrt", &results);
     }
 }
 

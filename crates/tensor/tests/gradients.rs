@@ -5,7 +5,7 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Numbers, V, distance, run_cpu, run_slow, widen};
+use support::{Numbers, V, distance, run_cpu, run_pjrt, run_slow, widen};
 use templar_tensor::{BinaryOp, Builder, CompareOp, DType, DotDims, RotaryLayout, Tensor, UnaryOp, grad};
 
 /// Checks d(Σ wᵢ·f(x)ᵢ)/dx for all float inputs of the given shapes, the weights being fixed random numbers.
@@ -27,8 +27,13 @@ fn check(name: &str, shapes: &[&[usize]], range: fn(f32) -> f32, build: impl Fn(
     let tensors: Vec<Tensor> =
         shapes.iter().map(|s| Tensor::f32(s, numbers.vec(s.iter().product()).into_iter().map(range).collect()).unwrap()).collect();
     let got = run_cpu(&program, &tensors);
+    let other = run_pjrt(&program, &tensors);
     let x: Vec<Vec<f64>> = tensors.iter().map(widen).collect();
     assert!(distance(&widen(&got[0]), &run_slow(&program, &x)[0]) < 1e-5, "{name}: value");
+    for (ours, theirs) in got.iter().zip(other.iter().flatten()) {
+        let error = distance(&widen(theirs), &widen(ours));
+        assert!(error < 1e-5, "{name}: the executors differ by {error:e}");
+    }
     for i in 0..x.len() {
         let want: Vec<f64> = (0..x[i].len())
             .map(|j| {

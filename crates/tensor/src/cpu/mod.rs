@@ -64,6 +64,11 @@ impl Cpu {
     /// # Errors
     /// [`Error::Unsupported`] and [`Error::TooLarge`].
     pub fn plan(&self, program: &Program) -> Result<CpuExecutable> {
+        if let Some(value) = program.nodes().iter().flat_map(|n| &n.results).find(|v| program.tensor_type(**v).dtype == DType::BF16) {
+            let reason = format!("{value} is {}, and it computes in f32 only", program.tensor_type(*value));
+            return Err(Error::Unsupported { executor: "cpu".to_owned(), reason });
+        }
+        let program = &program.on_one_device(false);
         let Plan { steps, slots, outputs } = plan::plan(program)?;
         let buffers = slots
             .iter()
@@ -249,7 +254,7 @@ impl CpuExecutable {
             let ty = self.program.tensor_type(output.value);
             let tensor = match ty.dtype {
                 DType::I32 => Tensor::i32(&ty.dims, data.into_iter().map(math::to_i32).collect())?,
-                DType::F32 | DType::Pred => Tensor::f32(&ty.dims, data)?,
+                DType::F32 | DType::BF16 | DType::Pred => Tensor::f32(&ty.dims, data)?,
             };
             arrays.push(Array::from(tensor));
         }

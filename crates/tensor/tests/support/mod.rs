@@ -3,7 +3,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use templar_tensor::{BinaryOp, CompareOp, Cpu, DType, Executor, Node, Op, Program, ReduceOp, RotaryLayout, Tensor, UnaryOp, Value};
+use templar_tensor::{
+    BinaryOp, CompareOp, Cpu, DType, Executor, Node, Op, OptionValue, Pjrt, PjrtConfig, Program, ReduceOp, RotaryLayout, Tensor, UnaryOp, Value,
+};
 
 /// Row-major elements of a value; integers and predicates as whole numbers.
 pub type Elements = Vec<f64>;
@@ -41,6 +43,20 @@ pub fn widen(t: &Tensor) -> Elements {
 /// Runs a program on the executor under test.
 pub fn run_cpu(program: &Program, inputs: &[Tensor]) -> Vec<Tensor> {
     Cpu::new().compile(program).unwrap().run_host(inputs.to_vec()).unwrap()
+}
+
+/// The executor over the CPU plugin with `devices` devices; `None` where tests without a plugin were asked for.
+pub fn pjrt(devices: usize) -> Option<Pjrt> {
+    let plugin = templar_pjrt::testing::cpu_plugin()?;
+    let options = vec![("cpu_device_count".to_owned(), OptionValue::Int(devices as i64))];
+    Some(Pjrt::open(&PjrtConfig { plugin, options, ..PjrtConfig::default() }).unwrap())
+}
+
+/// Runs a program on the CPU plugin; `None` where tests without a plugin were asked for.
+pub fn run_pjrt(program: &Program, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+    static PJRT: std::sync::OnceLock<Option<Pjrt>> = std::sync::OnceLock::new();
+    let pjrt = PJRT.get_or_init(|| pjrt(1)).as_ref()?;
+    Some(pjrt.compile(program).unwrap().run_host(inputs.to_vec()).unwrap())
 }
 
 /// Runs a program slowly; outputs in order.
@@ -100,7 +116,8 @@ fn eval(p: &Program, node: &Node, values: &[Elements], inputs: &[Elements]) -> V
             let at = index(out, i);
             x(0)[flat(&dims(0), &map.iter().map(|&m| at[m]).collect::<Vec<_>>())]
         }),
-        Op::Reshape => vec![x(0).clone()],
+        Op::Reshape | Op::Place(_) => vec![x(0).clone()],
+        Op::Barrier => (0..node.operands.len()).map(|i| x(i).clone()).collect(),
         Op::Transpose { permutation } => each(&|i| {
             let at = index(out, i);
             let mut from = vec![0; at.len()];
