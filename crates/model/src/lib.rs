@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
+pub mod bench;
 pub mod checkpoint;
 mod config;
 mod error;
@@ -31,8 +32,9 @@ pub use batch::{Batch, Targets};
 pub use config::{CustomSize, LlamaConfig, Rotary};
 pub use error::{ModelError, Result};
 pub use init::initialise;
-pub use llama_trainer::LlamaTrainer;
+pub use llama_trainer::{LlamaTrainer, QueuedStep, TrainerOptions};
 pub use optim::Optimizer;
 pub use schedule::Schedule;
 pub use templar_codec::SparseUpdate;
+pub use templar_tensor::Recompute;
 pub use trainer::{InnerHyper, Moments, SequenceLoss, StepStats, Trainer};

@@ -6,11 +6,12 @@
 
 use crate::checkpoint::check_lengths;
 use crate::optim::Scalars;
-use crate::programs::{Kind, Programs};
+use crate::llama::Compute;
+use crate::programs::{Kind, Programs, Recipe};
 use crate::{Batch, InnerHyper, LlamaConfig, ModelError, Moments, Optimizer, Result, SequenceLoss, SparseUpdate, StepStats, Trainer};
 use std::sync::Arc;
 use templar_protocol::ParamSpec;
-use templar_tensor::{Array, Executor, Tensor};
+use templar_tensor::{Array, DType, Executor, Placement, Recompute, Tensor};
 
 /// A Llama with its optimiser on one executor.
 pub struct LlamaTrainer {
@@ -30,16 +31,44 @@ pub struct LlamaTrainer {
     overwritten: Option<Vec<(usize, u32, f32)>>,
 }
 
+/// A step that was handed to the engine; [`LlamaTrainer::finish_step`] waits for it.
+#[derive(Debug, Default)]
+pub struct QueuedStep {
+    losses: Vec<Array>,
+    grad_norm: Option<Array>,
+    tokens: u64,
+    targets: u64,
+}
+
+/// How a trainer computes; nothing of this changes what is learned but by rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrainerOptions {
+    /// Element type of activations and of weights in products; the executor's own choice when `None`.
+    pub compute_type: Option<DType>,
+    /// What the backward pass computes again instead of keeping it.
+    pub recompute: Recompute,
+}
+
 impl LlamaTrainer {
     /// A trainer without θ; programs are compiled when they are first needed, once per shape of batch.
     ///
     /// # Errors
     /// [`ModelError::Config`] when the configuration is not usable.
     pub fn new(config: LlamaConfig, optimizer: Optimizer, executor: Arc<dyn Executor>) -> Result<Self> {
+        Self::with_options(config, optimizer, executor, TrainerOptions::default())
+    }
+
+    /// As [`LlamaTrainer::new`], with a choice of how to compute.
+    ///
+    /// # Errors
+    /// As [`LlamaTrainer::new`].
+    pub fn with_options(config: LlamaConfig, optimizer: Optimizer, executor: Arc<dyn Executor>, options: TrainerOptions) -> Result<Self> {
         config.validate()?;
+        let compute = Compute { dtype: options.compute_type.unwrap_or(executor.compute_type()), devices: executor.devices() };
+        let recipe = Recipe { config: config.clone(), optimizer, compute, recompute: options.recompute };
         Ok(Self {
             specs: config.params(),
-            programs: Programs::new(config.clone(), optimizer, executor.clone()),
+            programs: Programs::new(recipe, executor.clone()),
             config,
             executor,
             params: Vec::new(),
@@ -93,13 +122,13 @@ impl LlamaTrainer {
     /// Uploads `tensors`, which have been checked against the specs.
     fn upload_all<'a>(&self, tensors: impl IntoIterator<Item = std::borrow::Cow<'a, [f32]>>) -> Result<Vec<Array>> {
         let upload = |(spec, values): (&ParamSpec, std::borrow::Cow<'a, [f32]>)| {
-            Ok(self.executor.upload(Tensor::f32(&spec.shape, values.into_owned())?)?)
+            Ok(self.executor.upload_placed(Tensor::f32(&spec.shape, values.into_owned())?, Placement::Sharded)?)
         };
         self.specs.iter().zip(tensors).map(upload).collect()
     }
 
     fn zeros(&self) -> Result<Vec<Array>> {
-        self.specs.iter().map(|spec| Ok(self.executor.upload(Tensor::zeros(&spec.shape)?)?)).collect()
+        self.specs.iter().map(|spec| Ok(self.executor.upload_placed(Tensor::zeros(&spec.shape)?, Placement::Sharded)?)).collect()
     }
 
     /// Copies of arrays on the host; zeros where there is none.
@@ -118,26 +147,73 @@ impl LlamaTrainer {
         let shape = [batch.rows(), batch.seq_len()];
         let tensors =
             [Tensor::i32(&shape, as_i32(batch.tokens()))?, Tensor::i32(&shape, as_i32(&targets.ids))?, Tensor::f32(&shape, weights)?];
-        tensors.into_iter().map(|tensor| Ok(self.executor.upload(tensor)?)).collect()
+        tensors.into_iter().map(|tensor| Ok(self.executor.upload_placed(tensor, Placement::Batch)?)).collect()
     }
 
     fn scalar_inputs(&self, hyper: &InnerHyper) -> Result<Vec<Array>> {
         Scalars::tensors(hyper, self.step + 1).into_iter().map(|tensor| Ok(self.executor.upload(tensor)?)).collect()
     }
 
+    /// As [`Trainer::inner_step`], but returns when the step is queued: the engine works on it while the next one is prepared.
+    ///
+    /// # Errors
+    /// As [`Trainer::inner_step`]; what the engine reports late comes with [`LlamaTrainer::finish_step`].
+    pub fn queue_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<QueuedStep> {
+        hyper.validate()?;
+        self.check_loaded()?;
+        self.check_moments()?;
+        if self.overwritten.is_some() {
+            return Err(ModelError::Order { reason: "a peer's update is being tried; undo it before training".into() });
+        }
+        let mut queued = QueuedStep::default();
+        let mut counted = Vec::with_capacity(micro_batches.len());
+        for batch in micro_batches {
+            batch.check(&self.config)?;
+            queued.tokens += batch.tokens().len() as u64;
+            let targets = batch.targets(self.config.masked_target).count;
+            if targets > 0 {
+                queued.targets += targets;
+                counted.push(batch);
+            }
+        }
+        match counted.as_slice() {
+            [] => return Ok(queued),
+            [batch] => self.fused_step(batch, hyper, &mut queued)?,
+            batches => self.accumulated_step(batches, hyper, &mut queued)?,
+        }
+        self.step += 1;
+        Ok(queued)
+    }
+
+    /// Waits for a queued step and says what it saw.
+    ///
+    /// # Errors
+    /// The engine failed; θ and moments are then to be loaded again.
+    pub fn finish_step(&mut self, queued: QueuedStep) -> Result<StepStats> {
+        let mut stats = StepStats { tokens: queued.tokens, targets: queued.targets, ..StepStats::default() };
+        for loss in queued.losses {
+            stats.loss += scalar(self.executor.as_ref(), loss)?;
+        }
+        if let Some(norm) = queued.grad_norm {
+            stats.grad_norm = scalar(self.executor.as_ref(), norm)?;
+        }
+        Ok(stats)
+    }
+
     /// Gradient, clipping and update in one program.
-    fn fused_step(&mut self, batch: &Batch, hyper: &InnerHyper) -> Result<(f64, f64)> {
+    fn fused_step(&mut self, batch: &Batch, hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
         let mut inputs = self.batch_inputs(batch, 1.0)?;
         inputs.extend(self.scalar_inputs(hyper)?);
         let kind = Kind::Step { rows: batch.rows(), seq_len: batch.seq_len() };
         let mut tail = self.run_on_state(kind, inputs)?.into_iter();
-        Ok((next_scalar(self.executor.as_ref(), &mut tail)?, next_scalar(self.executor.as_ref(), &mut tail)?))
+        queued.losses.extend(tail.next());
+        queued.grad_norm = tail.next();
+        Ok(())
     }
 
     /// The gradients of several micro batches summed first, then one update.
-    fn accumulated_step(&mut self, batches: &[&Batch], hyper: &InnerHyper) -> Result<(f64, f64)> {
+    fn accumulated_step(&mut self, batches: &[&Batch], hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
         let share = 1.0 / batches.len() as f64;
-        let mut loss = 0.0;
         let mut sums: Vec<Array> = Vec::new();
         for batch in batches {
             let (rows, seq_len) = (batch.rows(), batch.seq_len());
@@ -146,13 +222,13 @@ impl LlamaTrainer {
             inputs.append(&mut sums);
             inputs.extend(self.batch_inputs(batch, share)?);
             let mut outputs = self.programs.get(kind)?.run(inputs)?;
-            loss += next_scalar(self.executor.as_ref(), &mut outputs.split_off(self.specs.len()).into_iter())?;
+            queued.losses.extend(outputs.split_off(self.specs.len()));
             sums = outputs;
         }
         let mut inputs = sums;
         inputs.extend(self.scalar_inputs(hyper)?);
-        let mut tail = self.run_on_state(Kind::Update, inputs)?.into_iter();
-        Ok((loss, next_scalar(self.executor.as_ref(), &mut tail)?))
+        queued.grad_norm = self.run_on_state(Kind::Update, inputs)?.into_iter().next();
+        Ok(())
     }
 
     /// Runs a program that donates θ and the moments and returns them; gives its further outputs.
@@ -194,7 +270,7 @@ impl LlamaTrainer {
         let array = std::mem::replace(&mut self.params[index], held);
         let edited = self.executor.download(array).and_then(|mut tensor| {
             change(tensor.as_f32_mut()?);
-            self.executor.upload(tensor)
+            self.executor.upload_placed(tensor, Placement::Sharded)
         });
         match edited {
             Ok(array) => self.params[index] = array,
@@ -222,30 +298,8 @@ impl Trainer for LlamaTrainer {
     }
 
     fn inner_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<StepStats> {
-        hyper.validate()?;
-        self.check_loaded()?;
-        self.check_moments()?;
-        if self.overwritten.is_some() {
-            return Err(ModelError::Order { reason: "a peer's update is being tried; undo it before training".into() });
-        }
-        let mut stats = StepStats::default();
-        let mut counted = Vec::with_capacity(micro_batches.len());
-        for batch in micro_batches {
-            batch.check(&self.config)?;
-            stats.tokens += batch.tokens().len() as u64;
-            let targets = batch.targets(self.config.masked_target).count;
-            if targets > 0 {
-                stats.targets += targets;
-                counted.push(batch);
-            }
-        }
-        (stats.loss, stats.grad_norm) = match counted.as_slice() {
-            [] => return Ok(stats),
-            [batch] => self.fused_step(batch, hyper)?,
-            batches => self.accumulated_step(batches, hyper)?,
-        };
-        self.step += 1;
-        Ok(stats)
+        let queued = self.queue_step(micro_batches, hyper)?;
+        self.finish_step(queued)
     }
 
     fn losses(&mut self, batch: &Batch) -> Result<Vec<SequenceLoss>> {
@@ -254,8 +308,8 @@ impl Trainer for LlamaTrainer {
         let targets = batch.targets(self.config.masked_target);
         let shape = [batch.rows(), batch.seq_len()];
         let mut inputs = self.params.clone();
-        inputs.push(self.executor.upload(Tensor::i32(&shape, as_i32(batch.tokens()))?)?);
-        inputs.push(self.executor.upload(Tensor::i32(&shape, as_i32(&targets.ids))?)?);
+        inputs.push(self.executor.upload_placed(Tensor::i32(&shape, as_i32(batch.tokens()))?, Placement::Batch)?);
+        inputs.push(self.executor.upload_placed(Tensor::i32(&shape, as_i32(&targets.ids))?, Placement::Batch)?);
         let outputs = self.programs.get(Kind::Losses { rows: shape[0], seq_len: shape[1] })?.run(inputs)?;
         let losses = first_f32(self.executor.as_ref(), outputs)?;
         let rows = losses.chunks_exact(shape[1]).zip(targets.valid.chunks_exact(shape[1]));
@@ -343,9 +397,8 @@ fn first_f32(executor: &dyn Executor, outputs: Vec<Array>) -> Result<Vec<f32>> {
     Ok(executor.download(output)?.into_f32()?)
 }
 
-/// The next of a program's outputs, a scalar.
-fn next_scalar(executor: &dyn Executor, outputs: &mut impl Iterator<Item = Array>) -> Result<f64> {
-    let tensor = executor.download(outputs.next().ok_or_else(missing_output)?)?;
+fn scalar(executor: &dyn Executor, array: Array) -> Result<f64> {
+    let tensor = executor.download(array)?;
     tensor.as_f32()?.first().map(|&value| f64::from(value)).ok_or_else(missing_output)
 }
 

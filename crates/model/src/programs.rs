@@ -3,11 +3,11 @@
 //! Inputs and outputs of all of them start with the parameters in θ's order; the modules of the executor see nothing
 //! else. What is kept is bounded: beyond [`KEPT_MAX`] programs the one unused for longest is dropped.
 
-use crate::llama::{Llama, param_inputs};
+use crate::llama::{Compute, Llama, param_inputs};
 use crate::optim::{Optimizer, Scalars, State};
 use crate::{LlamaConfig, Result};
 use std::sync::Arc;
-use templar_tensor::{Builder, DType, Executable, Executor, Program, Value, grad};
+use templar_tensor::{Builder, DType, Executable, Executor, Placement, Program, Recompute, Value, grad_with};
 
 /// Most programs kept compiled at a time.
 const KEPT_MAX: usize = 8;
@@ -29,25 +29,33 @@ pub(crate) enum Kind {
     NextToken { seq_len: usize },
 }
 
+/// What a program is built from besides its kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recipe {
+    pub config: LlamaConfig,
+    pub optimizer: Optimizer,
+    pub compute: Compute,
+    pub recompute: Recompute,
+}
+
 /// Compiled programs of one model on one executor.
 pub(crate) struct Programs {
-    config: LlamaConfig,
-    optimizer: Optimizer,
+    recipe: Recipe,
     executor: Arc<dyn Executor>,
     /// Most recently used last.
     kept: Vec<(Kind, Box<dyn Executable>)>,
 }
 
 impl Programs {
-    pub fn new(config: LlamaConfig, optimizer: Optimizer, executor: Arc<dyn Executor>) -> Self {
-        Self { config, optimizer, executor, kept: Vec::new() }
+    pub fn new(recipe: Recipe, executor: Arc<dyn Executor>) -> Self {
+        Self { recipe, executor, kept: Vec::new() }
     }
 
     /// The program of this kind, compiled if it is not kept.
     pub fn get(&mut self, kind: Kind) -> Result<&mut dyn Executable> {
         let entry = match self.kept.iter().position(|(kept, _)| *kept == kind) {
             Some(index) => self.kept.remove(index),
-            None => (kind, self.executor.compile(&build(&self.config, self.optimizer, kind))?),
+            None => (kind, self.executor.compile(&self.recipe.build(kind))?),
         };
         if self.kept.len() == KEPT_MAX {
             self.kept.remove(0);
@@ -68,93 +76,95 @@ struct BatchInputs {
 impl BatchInputs {
     fn new(b: &mut Builder, rows: usize, seq_len: usize) -> Self {
         Self {
-            tokens: b.input("tokens", DType::I32, &[rows, seq_len]),
-            targets: b.input("targets", DType::I32, &[rows, seq_len]),
-            weights: b.input("weights", DType::F32, &[rows, seq_len]),
+            tokens: b.input_placed("tokens", DType::I32, &[rows, seq_len], Placement::Batch),
+            targets: b.input_placed("targets", DType::I32, &[rows, seq_len], Placement::Batch),
+            weights: b.input_placed("weights", DType::F32, &[rows, seq_len], Placement::Batch),
         }
     }
 
     /// The weighted sum of the positions' losses, and its gradient.
-    fn loss_and_grads(&self, b: &mut Builder, config: &LlamaConfig, params: &[Value]) -> (Value, Vec<Value>) {
+    fn loss_and_grads(&self, b: &mut Builder, recipe: &Recipe, params: &[Value]) -> (Value, Vec<Value>) {
         let seq_len = b.dims(self.tokens)[1];
-        let losses = Llama::new(b, config, params, seq_len).token_losses(b, self.tokens, self.targets);
+        let losses = Llama::new(b, &recipe.config, params, seq_len, recipe.compute).token_losses(b, self.tokens, self.targets);
         let weighted = b.mul(losses, self.weights);
         let loss = b.reduce_sum(weighted, &[0, 1]);
-        let grads = grad(b, loss, params);
+        let grads = grad_with(b, loss, params, recipe.recompute);
         (loss, grads)
     }
 }
 
-/// Builds the program of a kind.
-pub(crate) fn build(config: &LlamaConfig, optimizer: Optimizer, kind: Kind) -> Program {
-    let mut b = Builder::new();
-    match kind {
-        Kind::Step { rows, seq_len } => step(&mut b, config, optimizer, rows, seq_len),
-        Kind::Gradient { rows, seq_len } => gradient(&mut b, config, rows, seq_len),
-        Kind::Accumulate { rows, seq_len } => accumulate(&mut b, config, rows, seq_len),
-        Kind::Update => update(&mut b, config, optimizer),
-        Kind::Losses { rows, seq_len } => losses(&mut b, config, rows, seq_len),
-        Kind::NextToken { seq_len } => next_token(&mut b, config, seq_len),
+impl Recipe {
+    /// Builds the program of a kind.
+    pub fn build(&self, kind: Kind) -> Program {
+        let mut b = Builder::new();
+        match kind {
+            Kind::Step { rows, seq_len } => self.step(&mut b, rows, seq_len),
+            Kind::Gradient { rows, seq_len } => self.gradient(&mut b, rows, seq_len),
+            Kind::Accumulate { rows, seq_len } => self.accumulate(&mut b, rows, seq_len),
+            Kind::Update => self.update(&mut b),
+            Kind::Losses { rows, seq_len } => self.losses(&mut b, rows, seq_len),
+            Kind::NextToken { seq_len } => self.next_token(&mut b, seq_len),
+        }
+        b.finish()
     }
-    b.finish()
-}
 
-fn step(b: &mut Builder, config: &LlamaConfig, optimizer: Optimizer, rows: usize, seq_len: usize) {
-    let state = state_inputs(b, config);
-    let batch = BatchInputs::new(b, rows, seq_len);
-    let scalars = Scalars::inputs(b);
-    let (loss, grads) = batch.loss_and_grads(b, config, &state.params);
-    let (next, norm) = optimizer.update(b, &state, &grads, &scalars);
-    state_outputs(b, config, &state, &next);
-    b.output("loss", loss);
-    b.output("grad_norm", norm);
-}
-
-fn gradient(b: &mut Builder, config: &LlamaConfig, rows: usize, seq_len: usize) {
-    let params = param_inputs(b, config, "");
-    let batch = BatchInputs::new(b, rows, seq_len);
-    let (loss, grads) = batch.loss_and_grads(b, config, &params);
-    for (spec, grad) in config.params().iter().zip(grads) {
-        b.output(&format!("grad.{}", spec.name), grad);
+    fn step(&self, b: &mut Builder, rows: usize, seq_len: usize) {
+        let state = state_inputs(b, &self.config);
+        let batch = BatchInputs::new(b, rows, seq_len);
+        let scalars = Scalars::inputs(b);
+        let (loss, grads) = batch.loss_and_grads(b, self, &state.params);
+        let (next, norm) = self.optimizer.update(b, &state, &grads, &scalars);
+        state_outputs(b, &self.config, &state, &next);
+        b.output("loss", loss);
+        b.output("grad_norm", norm);
     }
-    b.output("loss", loss);
-}
 
-fn accumulate(b: &mut Builder, config: &LlamaConfig, rows: usize, seq_len: usize) {
-    let params = param_inputs(b, config, "");
-    let sums = param_inputs(b, config, "grad.");
-    let batch = BatchInputs::new(b, rows, seq_len);
-    let (loss, grads) = batch.loss_and_grads(b, config, &params);
-    for ((spec, sum), grad) in config.params().iter().zip(sums).zip(grads) {
-        let next = b.add(sum, grad);
-        b.output_donating(&format!("grad.{}", spec.name), next, sum);
+    fn gradient(&self, b: &mut Builder, rows: usize, seq_len: usize) {
+        let params = param_inputs(b, &self.config, "");
+        let batch = BatchInputs::new(b, rows, seq_len);
+        let (loss, grads) = batch.loss_and_grads(b, self, &params);
+        for (spec, grad) in self.config.params().iter().zip(grads) {
+            b.output_placed(&format!("grad.{}", spec.name), grad, Placement::Sharded);
+        }
+        b.output("loss", loss);
     }
-    b.output("loss", loss);
-}
 
-fn update(b: &mut Builder, config: &LlamaConfig, optimizer: Optimizer) {
-    let state = state_inputs(b, config);
-    let grads = param_inputs(b, config, "grad.");
-    let scalars = Scalars::inputs(b);
-    let (next, norm) = optimizer.update(b, &state, &grads, &scalars);
-    state_outputs(b, config, &state, &next);
-    b.output("grad_norm", norm);
-}
+    fn accumulate(&self, b: &mut Builder, rows: usize, seq_len: usize) {
+        let params = param_inputs(b, &self.config, "");
+        let sums = param_inputs(b, &self.config, "grad.");
+        let batch = BatchInputs::new(b, rows, seq_len);
+        let (loss, grads) = batch.loss_and_grads(b, self, &params);
+        for ((spec, sum), grad) in self.config.params().iter().zip(sums).zip(grads) {
+            let next = b.add(sum, grad);
+            b.output_donating(&format!("grad.{}", spec.name), next, sum);
+        }
+        b.output("loss", loss);
+    }
 
-fn losses(b: &mut Builder, config: &LlamaConfig, rows: usize, seq_len: usize) {
-    let params = param_inputs(b, config, "");
-    let tokens = b.input("tokens", DType::I32, &[rows, seq_len]);
-    let targets = b.input("targets", DType::I32, &[rows, seq_len]);
-    let losses = Llama::new(b, config, &params, seq_len).token_losses(b, tokens, targets);
-    b.output("losses", losses);
-}
+    fn update(&self, b: &mut Builder) {
+        let state = state_inputs(b, &self.config);
+        let grads = param_inputs(b, &self.config, "grad.");
+        let scalars = Scalars::inputs(b);
+        let (next, norm) = self.optimizer.update(b, &state, &grads, &scalars);
+        state_outputs(b, &self.config, &state, &next);
+        b.output("grad_norm", norm);
+    }
 
-fn next_token(b: &mut Builder, config: &LlamaConfig, seq_len: usize) {
-    let params = param_inputs(b, config, "");
-    let tokens = b.input("tokens", DType::I32, &[1, seq_len]);
-    let select = b.input("select", DType::F32, &[1, seq_len]);
-    let logits = Llama::new(b, config, &params, seq_len).selected_logits(b, tokens, select);
-    b.output("logits", logits);
+    fn losses(&self, b: &mut Builder, rows: usize, seq_len: usize) {
+        let params = param_inputs(b, &self.config, "");
+        let tokens = b.input_placed("tokens", DType::I32, &[rows, seq_len], Placement::Batch);
+        let targets = b.input_placed("targets", DType::I32, &[rows, seq_len], Placement::Batch);
+        let losses = Llama::new(b, &self.config, &params, seq_len, self.compute).token_losses(b, tokens, targets);
+        b.output_placed("losses", losses, Placement::Batch);
+    }
+
+    fn next_token(&self, b: &mut Builder, seq_len: usize) {
+        let params = param_inputs(b, &self.config, "");
+        let tokens = b.input("tokens", DType::I32, &[1, seq_len]);
+        let select = b.input("select", DType::F32, &[1, seq_len]);
+        let logits = Llama::new(b, &self.config, &params, seq_len, self.compute).selected_logits(b, tokens, select);
+        b.output("logits", logits);
+    }
 }
 
 fn state_inputs(b: &mut Builder, config: &LlamaConfig) -> State {

@@ -102,6 +102,11 @@ pub trait Executor: Send + Sync {
         1
     }
 
+    /// Most bytes of one device's memory that were in use at a time, where the executor can tell.
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Moves an array back to the host (no copy on the CPU when this is the only handle).
     ///
     /// # Errors

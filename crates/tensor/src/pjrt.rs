@@ -209,6 +209,10 @@ impl Executor for Pjrt {
         self.devices
     }
 
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        (0..self.devices).filter_map(|index| self.client.memory(index).peak).max()
+    }
+
     fn download(&self, array: Array) -> Result<Tensor> {
         let device = match array {
             Array::Host(tensor) => return Ok(Arc::unwrap_or_clone(tensor)),
