@@ -29,10 +29,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         accumulate: 1,
         steps: arg(4).parse()?,
         warmup: 3,
+        profile: if std::env::var_os("PROFILE").is_some() { 3 } else { 0 },
         options: TrainerOptions { recompute, compute_type: None },
         seed: 1,
     };
     let report = if arg(5) == "eval" { eval(&bench, pjrt)? } else { train(&bench, pjrt)? };
+    for device in templar_model::profile::summarise(&report.spans) {
+        eprintln!("{}", serde_json::to_string_pretty(&device)?);
+    }
+    if let Some(path) = std::env::var_os("PROFILE") {
+        templar_model::profile::write_trace(&report.spans, &mut std::io::BufWriter::new(std::fs::File::create(path)?))?;
+    }
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{Batch, InnerHyper, LlamaConfig, LlamaTrainer, Optimizer, Result, Tra
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use templar_tensor::Executor;
+use templar_tensor::{Executor, Span};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct BenchConfig {
     pub steps: usize,
     /// Steps before them, the first of which compiles.
     pub warmup: usize,
+    /// Further steps that are profiled, where the executor can.
+    pub profile: usize,
     /// How the trainer computes.
     pub options: TrainerOptions,
     /// Seed of parameters and tokens.
@@ -61,6 +63,9 @@ pub struct BenchReport {
     pub loss: f64,
     /// Losses of all steps.
     pub losses: Vec<f64>,
+    /// What ran in the profiled steps.
+    #[serde(skip)]
+    pub spans: Vec<Span>,
 }
 
 /// Of a step: `6·(N − embedding) + 6·L·d·S` per token, causal attention at half.
@@ -97,8 +102,13 @@ pub fn train(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchR
         clock.tick();
     }
     trainer.finish_step(ahead)?;
+    let spans = profiled(config, executor.as_ref(), || {
+        let queued = trainer.queue_step(&batches, &hyper)?;
+        trainer.finish_step(queued).map(|_| ())
+    })?;
     let tokens = config.rows * config.seq_len * batches.len();
-    Ok(clock.report(config, executor.as_ref(), losses, tokens, TRAIN_FORMULA, train_flops_per_token(&config.model, config.seq_len)))
+    let flops = train_flops_per_token(&config.model, config.seq_len);
+    Ok(BenchReport { spans, ..clock.report(config, executor.as_ref(), losses, tokens, TRAIN_FORMULA, flops) })
 }
 
 /// Evaluates (forward only) and measures.
@@ -116,8 +126,20 @@ pub fn eval(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchRe
         losses.push(sum / tokens.max(1) as f64);
         clock.tick();
     }
+    let spans = profiled(config, executor.as_ref(), || trainer.losses(&batch).map(|_| ()))?;
     let flops = FORWARD_SHARE * train_flops_per_token(&config.model, config.seq_len);
-    Ok(clock.report(config, executor.as_ref(), losses, config.rows * config.seq_len, EVAL_FORMULA, flops))
+    let tokens = config.rows * config.seq_len;
+    Ok(BenchReport { spans, ..clock.report(config, executor.as_ref(), losses, tokens, EVAL_FORMULA, flops) })
+}
+
+/// Runs `step` as often as asked under the executor's profiler.
+fn profiled(config: &BenchConfig, executor: &dyn Executor, mut step: impl FnMut() -> Result<()>) -> Result<Vec<Span>> {
+    if config.profile == 0 {
+        return Ok(Vec::new());
+    }
+    let Some(recording) = executor.profile()? else { return Ok(Vec::new()) };
+    (0..config.profile).try_for_each(|_| step())?;
+    Ok(recording.finish()?)
 }
 
 fn loaded(config: &BenchConfig, executor: &Arc<dyn Executor>) -> Result<LlamaTrainer> {
@@ -184,6 +206,7 @@ impl Clock {
             peak_bytes: executor.peak_memory_bytes(),
             loss: losses.last().copied().unwrap_or(0.0),
             losses,
+            spans: Vec::new(),
         }
     }
 }
@@ -211,6 +234,7 @@ mod tests {
             accumulate: 1,
             steps: 20,
             warmup: 2,
+            profile: 0,
             options: TrainerOptions::default(),
             seed: 1,
         };

@@ -23,6 +23,7 @@ mod init;
 mod llama;
 mod llama_trainer;
 mod optim;
+pub mod profile;
 mod programs;
 mod safetensors_format;
 pub mod schedule;

@@ -126,6 +126,14 @@ impl Client {
         }
     }
 
+    /// Starts to record what runs on the devices and on the plugin's threads.
+    ///
+    /// # Errors
+    /// The plugin has no profiler, or it cannot start.
+    pub fn profile(&self) -> Result<crate::Profiler> {
+        crate::Profiler::start(self.inner.table.clone())
+    }
+
     /// Compiles a program (StableHLO in MLIR's text form).
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod error;
 mod executable;
 mod options;
 mod plugin;
+mod profiler;
 mod sys;
 pub mod testing;
 
@@ -34,3 +35,4 @@ pub use error::{Error, Result};
 pub use executable::{Argument, Executable, ProgramMemory};
 pub use options::{CompileOptions, OptionValue, XlaOption};
 pub use plugin::{API_MINOR_MIN, Plugin};
+pub use profiler::{Profiler, Span};

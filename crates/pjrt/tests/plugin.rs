@@ -122,3 +122,19 @@ fn pjrt_refuses_libraries_that_are_no_plugins() {
     std::fs::remove_file(&dir).unwrap();
     assert!(matches!(broken, Error::Open { .. }), "{broken}");
 }
+
+#[test]
+fn pjrt_profiles_what_runs() {
+    let Some(client) = client(1) else { return };
+    let program = client.compile(AXPY, &CompileOptions::default()).unwrap();
+    let (x, y) = (upload(&client, &[1.0; 4]), upload(&client, &[0.5; 4]));
+    let profiler = match client.profile() {
+        Ok(profiler) => profiler,
+        Err(Error::Missing { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    let out = program.run(vec![Argument::Shared(&x), Argument::Shared(&y)]).unwrap();
+    out[0][0].wait().unwrap();
+    let spans = profiler.finish().unwrap();
+    assert!(spans.iter().any(|span| span.duration_ns > 0), "{spans:?}");
+}

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::ir::{DType, Placement, TensorType};
 use crate::program::Program;
 use crate::tensor::Tensor;
+pub use templar_pjrt::Span;
 
 /// Memory of a device, as its executor sees it (behind [`Array::Device`]).
 pub trait DeviceBuffer: Any + Send + Sync + fmt::Debug {
@@ -66,6 +67,15 @@ impl From<Tensor> for Array {
     }
 }
 
+/// A profile being taken.
+pub trait Profiling: Send {
+    /// Ends it and gives what ran.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn finish(self: Box<Self>) -> Result<Vec<Span>>;
+}
+
 /// Compiles programs for one kind of hardware, and moves tensors there and back.
 pub trait Executor: Send + Sync {
     /// Name for messages and journals, e.g. `cpu`.
@@ -105,6 +115,14 @@ pub trait Executor: Send + Sync {
     /// Most bytes of one device's memory that were in use at a time, where the executor can tell.
     fn peak_memory_bytes(&self) -> Option<u64> {
         None
+    }
+
+    /// Starts to record what runs; `None` where the executor cannot.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn profile(&self) -> Result<Option<Box<dyn Profiling>>> {
+        Ok(None)
     }
 
     /// Moves an array back to the host (no copy on the CPU when this is the only handle).

@@ -6,7 +6,7 @@
 //! number of devices, except for the order in which sums were taken.
 
 use crate::error::{Error, Result};
-use crate::executor::{Array, DeviceBuffer, Executable, Executor};
+use crate::executor::{Array, DeviceBuffer, Executable, Executor, Profiling, Span};
 use crate::ir::{DType, Placement, TensorType};
 use crate::program::Program;
 use crate::stablehlo::{Target, stablehlo};
@@ -62,6 +62,10 @@ pub struct Pjrt {
     cache: Option<PathBuf>,
 }
 
+/// Options for NVIDIA that were measured to help (docs/benchmarks.md): cuBLAS is as fast as generated products, and needs no
+/// search at compile time. Given ones come after them and win.
+const XLA_ON_NVIDIA: [&str; 1] = ["xla_gpu_enable_triton_gemm=false"];
+
 impl Pjrt {
     /// Opens the plugin and starts its devices.
     ///
@@ -78,7 +82,12 @@ impl Pjrt {
             let reason = format!("{devices} devices were asked for, there are {found}");
             return Err(Error::Device { device: name, reason });
         }
-        Ok(Self { client, devices, name, xla: config.xla.clone(), cache: config.cache.clone() })
+        let mut opened = Self { client, devices, name, xla: Vec::new(), cache: config.cache.clone() };
+        if opened.is_nvidia() {
+            opened.xla.extend(XLA_ON_NVIDIA.iter().filter_map(|option| XlaOption::parse(option)));
+        }
+        opened.xla.extend(config.xla.iter().cloned());
+        Ok(opened)
     }
 
     /// The platform's name, e.g. `cuda` or `cpu`.
@@ -209,6 +218,14 @@ impl Executor for Pjrt {
         self.devices
     }
 
+    fn profile(&self) -> Result<Option<Box<dyn Profiling>>> {
+        match self.client.profile() {
+            Ok(profiler) => Ok(Some(Box::new(Recording { profiler, device: self.name.clone() }))),
+            Err(templar_pjrt::Error::Missing { .. }) => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
     fn peak_memory_bytes(&self) -> Option<u64> {
         (0..self.devices).filter_map(|index| self.client.memory(index).peak).max()
     }
@@ -221,6 +238,19 @@ impl Executor for Pjrt {
         let foreign = || Error::ForeignArray { device: device.device(), executor: "pjrt".to_owned() };
         let array = device.as_any().downcast_ref::<DeviceArray>().ok_or_else(foreign)?;
         array.read().map_err(|error| self.failed(&error))?
+    }
+}
+
+/// A profile of the plugin.
+struct Recording {
+    profiler: templar_pjrt::Profiler,
+    device: String,
+}
+
+impl Profiling for Recording {
+    fn finish(self: Box<Self>) -> Result<Vec<Span>> {
+        let Recording { profiler, device } = *self;
+        profiler.finish().map_err(|error| device_error(&device, &error))
     }
 }
 
