@@ -35,6 +35,10 @@ enum Command {
     Bench(commands::bench::BenchArgs),
     /// Continue a prompt with what a network has learned.
     Generate(commands::generate::GenerateArgs),
+    /// Write a model in the layout of Hugging Face's transformers library.
+    Export(commands::export::ExportArgs),
+    /// Make a model directory of a Llama in the layout of Hugging Face's transformers library.
+    Import(commands::import::ImportArgs),
 }
 
 impl Command {
@@ -51,6 +55,8 @@ impl Command {
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Export(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Import(args) => args.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }
