@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chain;
 pub mod data;
 pub mod engine_choice;
+pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod import;

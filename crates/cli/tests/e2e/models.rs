@@ -55,6 +55,16 @@ fn a_model_goes_to_hugging_face_and_back_and_starts_a_run() {
     assert!(failure(&["import", "--hf", text(&hf), "--to", text(&back)]).contains("no empty directory"));
     assert!(failure(&["export", "--from", text(&lab.path("nothing")), "--hf", text(&lab.path("x"))]).contains("there is no model"));
 
+    // One model, whichever directory it is read from.
+    let (words, eval) =
+        (lab.path("text.txt"), |from: &Path| json(&["eval", "--from", text(from), "--data", text(&lab.path("text.txt")), "--json"]));
+    let ours = eval(&first);
+    assert_eq!((ours["seq"].as_u64(), ours["tokens"].as_u64()), (Some(64), Some(300_000 / 64 * 63)));
+    for other in [eval(&hf), eval(&back)] {
+        let ratio = other["loss"].as_f64().unwrap() / ours["loss"].as_f64().unwrap();
+        assert!((ratio - 1.0).abs() < 1e-6, "{other}");
+    }
+
     // The way there and back changes the order of rows and nothing else.
     let mut saved = model_dir::open(&first).unwrap();
     let mut returned = model_dir::open(&back).unwrap();
@@ -64,8 +74,7 @@ fn a_model_goes_to_hugging_face_and_back_and_starts_a_run() {
     assert_ne!(returned.theta().unwrap(), theta);
 
     // The sizes of the model override those of the preset, so the first θ is what was imported, bit for bit.
-    let (words, began) = (lab.path("text.txt"), text(&back));
-    let flags = ["--data", text(&words), "--start-from", began, "--inner-steps", "2", "--windows", "1"];
+    let flags = ["--data", text(&words), "--start-from", text(&back), "--inner-steps", "2", "--windows", "1"];
     lab.localnet(&flags).wait_for_end().report();
     let joined = lab.journal("validator-0").into_iter().find_map(|line| match line.entry {
         Entry::Joined { state_digest, global_step, .. } => Some((state_digest, global_step.0)),
@@ -87,4 +96,39 @@ fn a_model_of_other_sizes_starts_no_run() {
     for phrase in ["its dim is 32, the run's is 128", "its layers is 1", "with its sizes"] {
         assert!(message.contains(phrase), "{phrase:?} is not in: {message}");
     }
+}
+
+#[test]
+fn the_loss_on_tokens_is_that_of_transformers() {
+    let vectors = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/hugging_face"));
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.npy");
+    for name in ["untied", "tied_bf16"] {
+        let dir = vectors.join(name);
+        let expected: Value = serde_json::from_slice(&std::fs::read(dir.join("expected.json")).unwrap()).unwrap();
+        let rows: Vec<Vec<u32>> = serde_json::from_value(expected["tokens"].clone()).unwrap();
+        let mut writer = templar_data::shard::ArrayWriter::create(&tokens, 4).unwrap();
+        // Three tokens more than two sequences.
+        writer.push_u32(&[rows.concat(), vec![1, 2, 3]].concat()).unwrap();
+        writer.finish().unwrap();
+        let eval =
+            |more: &[&str]| json(&[&["eval", "--from", text(&dir), "--data", text(&tokens), "--seq", "24", "--json"], more].concat());
+        for batch in ["1", "2", "8"] {
+            let got = eval(&["--batch", batch]);
+            let (loss, want) = (got["loss"].as_f64().unwrap(), expected["loss"].as_f64().unwrap());
+            assert!((loss / want - 1.0).abs() < 1e-5, "{name}: {loss}, transformers has {want}");
+            assert!((got["perplexity"].as_f64().unwrap() / loss.exp() - 1.0).abs() < 1e-12);
+            assert_eq!((&got["tokens"], &got["sequences"], &got["dropped_tokens"]), (&46.into(), &2.into(), &3.into()));
+        }
+        assert_eq!(eval(&["--sequences", "1"])["tokens"], 23);
+    }
+    let untied = vectors.join("untied");
+    let failed = |more: &[&str]| failure(&[&["eval", "--from", text(&untied), "--data", text(&tokens)], more].concat());
+    assert!(failed(&["--seq", "64"]).contains("the data has 51 tokens, fewer than one sequence of 64"));
+    assert!(failed(&["--seq", "65"]).contains("a model that reads 64"));
+    let words = folder.path().join("words.txt");
+    std::fs::write(&words, "words of more than sixty-four bytes, so that there is at least one sequence\n").unwrap();
+    let failed = |more: &[&str]| failure(&[&["eval", "--from", text(&untied), "--data", text(&words)], more].concat());
+    assert!(failed(&[]).contains("the model has no tokenizer"));
+    assert!(failed(&["--tokenizer", "byte"]).contains("the vocabulary has 96"));
 }
