@@ -35,6 +35,12 @@ enum Command {
     Bench(commands::bench::BenchArgs),
     /// Continue a prompt with what a network has learned.
     Generate(commands::generate::GenerateArgs),
+    /// Measure a model's loss on text or tokens.
+    Eval(commands::eval::EvalArgs),
+    /// Write a model in the layout of Hugging Face's transformers library.
+    Export(commands::export::ExportArgs),
+    /// Make a model directory of a Llama in the layout of Hugging Face's transformers library.
+    Import(commands::import::ImportArgs),
 }
 
 impl Command {
@@ -51,6 +57,9 @@ impl Command {
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Eval(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Export(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Import(args) => args.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

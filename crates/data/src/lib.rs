@@ -6,6 +6,7 @@
 //! * [`manifest`]: what a data set consists of, with sizes and digests.
 //! * [`prepare()`]: text in, a folder with a data set out.
 //! * [`publish`]: that folder to a bucket.
+//! * [`token_stream`]: text and token files as one stream of tokens, for evaluation.
 //! * [`cache`]: from the bucket to the node, one shard at a time.
 //!
 //! Nothing here holds a shard or a corpus in memory, and every file appears whole or not at all. Which samples a uid
@@ -27,6 +28,7 @@ pub mod source;
 #[cfg(test)]
 mod test_store;
 mod text;
+pub mod token_stream;
 pub mod tokenizer;
 
 pub use cache::{CacheError, Endpoint, ShardCache, fetch_manifest};
@@ -37,4 +39,5 @@ pub use prepare::{PrepareError, PrepareOptions, Progress, prepare};
 pub use publish::{PublishError, PushReport, push};
 pub use shard::{ShardError, ShardReader, TokenFile};
 pub use source::{Input, SourceError, cargo_sources, default_inputs};
+pub use token_stream::{TokenStream, TokenStreamError};
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -14,6 +14,9 @@ use templar_protocol::Digest;
 /// The end of a document for the byte tokenizer: a byte that UTF-8 never contains.
 pub const BYTE_EOS: u32 = 0xFF;
 
+/// What the end of a document is called where the byte tokenizer is written as a `tokenizer.json`.
+const BYTE_EOS_NAME: &str = "<|endoftext|>";
+
 /// The largest `tokenizer.json` that is read, in bytes. Those of large vocabularies have some 35 MB.
 pub const TOKENIZER_BYTES_MAX: u64 = 128 << 20;
 
@@ -100,6 +103,9 @@ impl Tokenizer {
         inner.with_padding(None);
         let vocab = inner.get_vocab(true).values().max().map_or(0, |id| id.saturating_add(1));
         let eos = find_eos(&inner)?;
+        if eos == BYTE_EOS && json == byte_json() {
+            return Ok(Self::Byte);
+        }
         let digest = Digest::of(&json);
         Ok(Self::HuggingFace(Box::new(HuggingFace { inner, json, digest, vocab, eos })))
     }
@@ -184,6 +190,20 @@ impl Tokenizer {
         }
     }
 
+    /// A `tokenizer.json` that gives the same ids, for bytes too: each byte is a token, and the end of a document, which no
+    /// text contains as a byte, has a name. (So a text that contains this very name is read differently.)
+    pub fn hugging_face_json(&self) -> Vec<u8> {
+        self.json().map_or_else(byte_json, <[u8]>::to_vec)
+    }
+
+    /// The name of the token that ends a document.
+    pub fn eos_name(&self) -> String {
+        match self {
+            Self::Byte => BYTE_EOS_NAME.to_owned(),
+            Self::HuggingFace(tokenizer) => tokenizer.inner.id_to_token(tokenizer.eos).unwrap_or_default(),
+        }
+    }
+
     /// Writes the `tokenizer.json` to `path`, atomically; does nothing for bytes.
     ///
     /// # Errors
@@ -192,6 +212,36 @@ impl Tokenizer {
         let Some(json) = self.json() else { return Ok(()) };
         files::write_atomically(path, json).map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
     }
+}
+
+/// The byte tokenizer as a `tokenizer.json`: byte-level BPE without merges. [`Tokenizer::from_json`] gives the byte tokenizer back.
+fn byte_json() -> Vec<u8> {
+    let name = |byte: u8| if u32::from(byte) == BYTE_EOS { BYTE_EOS_NAME.to_owned() } else { byte_level_char(byte).to_string() };
+    let vocab: serde_json::Map<String, serde_json::Value> = (0..=u8::MAX).map(|byte| (name(byte), byte.into())).collect();
+    let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let eos = serde_json::json!({
+        "id": BYTE_EOS, "content": BYTE_EOS_NAME, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+    });
+    let value = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [eos], "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": [],
+        },
+    });
+    value.to_string().into_bytes()
+}
+
+/// The character that stands for `byte` in byte-level vocabularies: itself where it is printable Latin-1, else the next
+/// unused one from U+0100 on, in the order of the bytes.
+fn byte_level_char(byte: u8) -> char {
+    let printable = |byte: u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|&other| !printable(other)).count() as u32;
+    char::from_u32(0x100 + before).expect("at most 68 bytes are not printable, and U+0100 to U+0143 are characters")
 }
 
 /// The file `path`, or the `tokenizer.json` in the folder `path`.
@@ -260,6 +310,20 @@ pub(crate) mod tests {
         assert!(!tokens.contains(&again.eos()));
         tokens.push(again.eos());
         assert_eq!(again.decode(&tokens).unwrap(), text);
+    }
+
+    #[test]
+    fn bytes_as_a_tokenizer_json_give_the_same_ids() {
+        let inner = tokenizers::Tokenizer::from_bytes(byte_json()).unwrap();
+        let every_byte: String = ('\0'..='\u{7ff}').chain('\u{fffd}'..='\u{10fff}').collect();
+        for text in ["", "  fn main() {\n\t}\r\n", "ÿĀ naïve 🦀", every_byte.as_str()] {
+            let mut ours = Vec::new();
+            Tokenizer::Byte.encode(text, &mut ours).unwrap();
+            assert_eq!(inner.encode(text, true).unwrap().get_ids(), ours);
+            assert_eq!(inner.decode(&[ours, vec![BYTE_EOS]].concat(), true).unwrap(), text);
+        }
+        assert_eq!(inner.token_to_id(&Tokenizer::Byte.eos_name()), Some(BYTE_EOS));
+        assert!(matches!(Tokenizer::from_json(Tokenizer::Byte.hugging_face_json(), None), Ok(Tokenizer::Byte)));
     }
 
     #[test]

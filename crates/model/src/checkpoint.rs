@@ -4,7 +4,8 @@
 //! tensors and metadata give the same bytes, so checkpoints can be addressed by content; nothing is allocated for a
 //! tensor before the whole header agreed with the model and with the length of the file. All tensors are float32.
 
-use crate::safetensors_format::{Header, header_bytes, read_data, read_header, write_data};
+use crate::element::Element;
+use crate::safetensors_format::{header_bytes, read_data, read_header, write_data};
 use crate::{ModelError, Moments, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,7 +38,7 @@ pub struct Loaded {
 /// [`ModelError::Shape`] when they do not.
 pub fn encode(specs: &[ParamSpec], tensors: &[Vec<f32>], metadata: &Metadata) -> Result<Vec<u8>> {
     check_lengths(specs, tensors)?;
-    let header = header_bytes(specs, metadata);
+    let header = header_bytes(specs, metadata, Element::F32);
     let mut bytes = Vec::with_capacity(header.len() + 4 * tensors.iter().map(Vec::len).sum::<usize>());
     write_all(&mut bytes, &header, tensors).map_err(|error| refused(error.to_string()))?;
     Ok(bytes)
@@ -57,12 +58,43 @@ pub fn decode(specs: &[ParamSpec], bytes: &[u8]) -> Result<Loaded> {
 /// [`ModelError::Shape`] for lengths that are not those of `specs`; [`ModelError::File`].
 pub fn write(path: &Path, specs: &[ParamSpec], tensors: &[Vec<f32>], metadata: &Metadata) -> Result<Digest> {
     check_lengths(specs, tensors)?;
+    write_with(path, specs, metadata, |index, sink| sink(&tensors[index]))
+}
+
+/// As [`write()`], with parameter `index` asked for when its place comes, so that one is in memory at a time.
+///
+/// # Errors
+/// As [`write()`], and what `tensor` returns; the file is then as it was.
+pub fn write_each(
+    path: &Path,
+    specs: &[ParamSpec],
+    metadata: &Metadata,
+    mut tensor: impl FnMut(usize) -> Result<Vec<f32>>,
+) -> Result<Digest> {
+    write_with(path, specs, metadata, |index, sink| sink(&tensor(index)?))
+}
+
+/// What takes the values of one tensor.
+type Sink<'a> = dyn FnMut(&[f32]) -> Result<()> + 'a;
+
+fn write_with(
+    path: &Path,
+    specs: &[ParamSpec],
+    metadata: &Metadata,
+    mut tensor: impl FnMut(usize, &mut Sink) -> Result<()>,
+) -> Result<Digest> {
     let failed = |source| ModelError::File { action: "writing", path: path.into(), source };
-    let header = header_bytes(specs, metadata);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
     let mut writer = Hashing::new(BufWriter::with_capacity(1 << 20, file.as_file_mut()));
-    write_all(&mut writer, &header, tensors).and_then(|()| writer.inner.flush()).map_err(failed)?;
+    writer.write_all(&header_bytes(specs, metadata, Element::F32)).map_err(failed)?;
+    for (index, spec) in specs.iter().enumerate() {
+        tensor(index, &mut |values| {
+            check_len(spec, values)?;
+            write_data(&mut writer, values, Element::F32).map_err(failed)
+        })?;
+    }
+    writer.inner.flush().map_err(failed)?;
     let digest = writer.digest();
     drop(writer);
     file.as_file().sync_all().map_err(failed)?;
@@ -91,7 +123,7 @@ pub fn read_any(path: &Path) -> Result<Loaded> {
 /// An upper bound of the length of a checkpoint of these parameters with up to 64 KiB of metadata, for bounded downloads.
 pub fn encoded_bytes_max(specs: &[ParamSpec]) -> u64 {
     let data: u64 = specs.iter().map(|spec| 4 * spec.len() as u64).sum();
-    data + header_bytes(specs, &Metadata::new()).len() as u64 + (64 << 10)
+    data + header_bytes(specs, &Metadata::new(), Element::F32).len() as u64 + (64 << 10)
 }
 
 /// Names and shapes with `prefix` before each name, for files that hold several lists of one model's shapes.
@@ -132,13 +164,15 @@ pub(crate) fn check_lengths(specs: &[ParamSpec], tensors: &[Vec<f32>]) -> Result
     if specs.len() != tensors.len() {
         return Err(ModelError::Shape { reason: format!("{} tensors, the model has {} parameters", tensors.len(), specs.len()) });
     }
-    match specs.iter().zip(tensors).find(|(spec, values)| spec.len() != values.len()) {
-        Some((spec, values)) => {
-            let reason = format!("`{}` has {} elements, its shape {:?} needs {}", spec.name, values.len(), spec.shape, spec.len());
-            Err(ModelError::Shape { reason })
-        }
-        None => Ok(()),
+    specs.iter().zip(tensors).try_for_each(|(spec, values)| check_len(spec, values))
+}
+
+pub(crate) fn check_len(spec: &ParamSpec, values: &[f32]) -> Result<()> {
+    if spec.len() == values.len() {
+        return Ok(());
     }
+    let reason = format!("`{}` has {} elements, its shape {:?} needs {}", spec.name, values.len(), spec.shape, spec.len());
+    Err(ModelError::Shape { reason })
 }
 
 fn refused(reason: String) -> ModelError {
@@ -147,7 +181,7 @@ fn refused(reason: String) -> ModelError {
 
 fn write_all(writer: &mut impl Write, header: &[u8], tensors: &[Vec<f32>]) -> io::Result<()> {
     writer.write_all(header)?;
-    tensors.iter().try_for_each(|values| write_data(writer, values))
+    tensors.iter().try_for_each(|values| write_data(writer, values, Element::F32))
 }
 
 fn open(path: &Path, specs: Option<&[ParamSpec]>) -> Result<Loaded> {
@@ -162,13 +196,14 @@ fn load(source: impl Read, bytes: u64, specs: Option<&[ParamSpec]>, path: &Path)
     let failed = |source| ModelError::File { action: "reading", path: path.into(), source };
     let mut reader = Hashing::new(source);
     let header = read_header(&mut reader, bytes).map_err(failed)?.map_err(refused)?;
+    header.require_f32().map_err(refused)?;
     let order = match specs {
-        Some(specs) => places(specs, &header)?,
+        Some(specs) => places(specs, &header.specs)?,
         None => (0..header.specs.len()).collect(),
     };
     let mut tensors = vec![Vec::new(); order.len()];
     for (spec, place) in header.specs.iter().zip(order) {
-        tensors[place] = read_data(&mut reader, spec.len()).map_err(failed)?;
+        tensors[place] = read_data(&mut reader, spec.len(), Element::F32).map_err(failed)?;
     }
     let digest = reader.digest();
     let specs = specs.map_or(header.specs, <[ParamSpec]>::to_vec);
@@ -176,9 +211,9 @@ fn load(source: impl Read, bytes: u64, specs: Option<&[ParamSpec]>, path: &Path)
 }
 
 /// For each tensor of the file its index among `specs`; names and shapes must agree one to one.
-fn places(specs: &[ParamSpec], header: &Header) -> Result<Vec<usize>> {
-    if header.specs.len() != specs.len() {
-        return Err(refused(format!("it has {} tensors, the model {}", header.specs.len(), specs.len())));
+pub(crate) fn places(specs: &[ParamSpec], found: &[ParamSpec]) -> Result<Vec<usize>> {
+    if found.len() != specs.len() {
+        return Err(refused(format!("it has {} tensors, the model {}", found.len(), specs.len())));
     }
     let index: BTreeMap<&str, usize> = specs.iter().enumerate().map(|(i, spec)| (spec.name.as_str(), i)).collect();
     let place = |found: &ParamSpec| match index.get(found.name.as_str()) {
@@ -187,7 +222,7 @@ fn places(specs: &[ParamSpec], header: &Header) -> Result<Vec<usize>> {
         None => Err(refused(format!("the model has no parameter `{}`", found.name))),
     };
     // The header's names are distinct, so equal counts and no stranger make it one to one.
-    header.specs.iter().map(place).collect()
+    found.iter().map(place).collect()
 }
 
 /// Passes bytes through and hashes them.

@@ -51,6 +51,14 @@ pub enum ModelError {
         /// What does not hold.
         reason: String,
     },
+    /// A directory does not hold a Llama of Hugging Face's format, or one with features that are not supported here.
+    #[error("the Hugging Face model in {} cannot be taken over: {reason}", path.display())]
+    HuggingFace {
+        /// The directory or file.
+        path: PathBuf,
+        /// What does not hold, and what would.
+        reason: String,
+    },
     /// A file could not be read or written.
     #[error("{action} {} failed: {source}; check that the path exists, is permitted and has space", path.display())]
     File {

@@ -39,6 +39,26 @@ pub fn llama(hparams: &Hparams, eos: Option<u32>) -> Result<LlamaConfig, ModelEr
     Ok(config)
 }
 
+/// The model's part of the hyper-parameters for a model of `config`: the inverse of [`llama`], which gets the sequence length
+/// and the masked target from elsewhere.
+pub fn model_params(config: &LlamaConfig) -> hparams::ModelParams {
+    hparams::ModelParams {
+        vocab: config.vocab,
+        dim: config.dim,
+        layers: config.layers,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        ffn: config.ffn,
+        rope_theta: config.rope_theta,
+        norm_eps: config.norm_eps,
+        rotary: match config.rotary {
+            Rotary::HalfSplit => hparams::Rotary::HalfSplit,
+            Rotary::Interleaved => hparams::Rotary::Interleaved,
+        },
+        tied: config.tied,
+    }
+}
+
 /// The codec's settings of a run.
 pub fn codec(hparams: &Hparams) -> CodecConfig {
     CodecConfig {

@@ -1,18 +1,18 @@
 //! `templar generate`: continues a prompt with what a network has learned.
 
+use super::engine_choice;
 use clap::Args;
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use templar_model::generate::{Sampling, generate};
 use templar_model::{LlamaTrainer, Optimizer, Trainer};
-use templar_node::model_dir;
+use templar_node::model_dir::{self, ModelDirError};
 
 /// Continues a prompt with what a network has learned.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// A localnet's directory, a validator's, or a model directory.
+    /// A localnet's directory, a validator's, a model directory, or one of Hugging Face's.
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
     /// The text to continue.
@@ -38,26 +38,29 @@ impl GenerateArgs {
     /// # Errors
     /// There is no model, or the prompt cannot be read by it.
     pub fn run(self) -> miette::Result<()> {
-        let dir = model_dir::find(&self.from).ok_or_else(|| {
-            miette!(
+        let mut model = model_dir::open(&self.from).map_err(|error| match &error {
+            ModelDirError::Missing { dir } => miette!(
                 help = "a validator writes its model at every checkpoint; let the network run until its first one",
                 "there is no model in {}",
-                self.from.display()
-            )
+                dir.display()
+            ),
+            _ => miette!("the model in {} cannot be read: {error}", self.from.display()),
         })?;
-        let model = model_dir::load(&dir).into_diagnostic().wrap_err_with(|| format!("the model in {} cannot be read", dir.display()))?;
+        let tokenizer = model.tokenizer.clone().ok_or_else(|| {
+            miette!(help = "put the model's tokenizer.json beside it", "the model in {} has no tokenizer", model.dir().display())
+        })?;
         let mut prompt = Vec::new();
-        model.tokenizer.encode(&self.prompt, &mut prompt).into_diagnostic()?;
+        tokenizer.encode(&self.prompt, &mut prompt).into_diagnostic()?;
         if prompt.is_empty() {
             return Err(miette!(help = "give at least one character with --prompt", "the prompt is empty"));
         }
-        let eos = model.tokenizer.eos();
-        let mut trainer = LlamaTrainer::new(model.config, Optimizer::AdamW, Arc::new(templar_tensor::Cpu::new())).into_diagnostic()?;
-        trainer.load(&model.theta).into_diagnostic()?;
+        let eos = tokenizer.eos();
+        let mut trainer = LlamaTrainer::new(model.config.clone(), Optimizer::AdamW, engine_choice::executor()).into_diagnostic()?;
+        trainer.load(&model.theta().into_diagnostic()?).into_diagnostic()?;
         let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, seed: self.seed };
         let text = generate(&mut trainer, &prompt, self.tokens, sampling, |token| token != eos).into_diagnostic()?;
         let text: Vec<u32> = text.into_iter().filter(|token| *token != eos).collect();
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{}{}", self.prompt, model.tokenizer.decode(&text).into_diagnostic()?).into_diagnostic()
+        writeln!(out, "{}{}", self.prompt, tokenizer.decode(&text).into_diagnostic()?).into_diagnostic()
     }
 }

@@ -3,8 +3,13 @@
 pub mod bench;
 pub mod chain;
 pub mod data;
+pub mod engine_choice;
+pub mod eval;
+pub mod export;
 pub mod generate;
+pub mod import;
 pub mod localnet;
+mod new_dir;
 pub mod node;
 pub mod object;
 pub mod params;

@@ -1,5 +1,6 @@
 //! `templar miner` and `templar validator`: one node each, until a signal asks it to drain.
 
+use super::engine_choice;
 use crate::signals::{StopReason, wait_for_stop};
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -75,6 +76,9 @@ pub struct ValidatorArgs {
     /// The bucket with the data set of the run to start.
     #[arg(long, value_name = "URL")]
     data: Option<String>,
+    /// A model directory, ours or Hugging Face's, whose parameters are the initial θ of the run to start.
+    #[arg(long, value_name = "DIR", requires = "start_run")]
+    start_from: Option<PathBuf>,
 }
 
 impl MinerArgs {
@@ -94,7 +98,7 @@ impl MinerArgs {
             return Err(self.node.in_use());
         };
         self.node.serve("miner", lock, |ctx, settings, stop| async move {
-            let (miner, position) = Miner::join(ctx, &settings, Arc::new(templar_tensor::Cpu::new())).await?;
+            let (miner, position) = Miner::join(ctx, &settings, engine_choice::executor()).await?;
             miner.run(position, &stop).await
         })
     }
@@ -109,13 +113,13 @@ impl ValidatorArgs {
         let start = match (&self.start_run, &self.data) {
             (Some(hparams), Some(data)) => {
                 let data = BucketUrl::parse_peer(data).into_diagnostic().wrap_err("--data is no bucket that everybody can read")?;
-                Some(StartRun { hparams: super::params::load(hparams)?, data })
+                Some(StartRun { hparams: super::params::load(hparams)?, data, from: self.start_from.clone() })
             }
             _ => None,
         };
         let lock = self.node.open_dir()?.ok_or_else(|| self.node.in_use())?;
         self.node.serve("validator", lock, |ctx, settings, stop| async move {
-            let joining = Validator::join(ctx, &settings, Arc::new(templar_tensor::Cpu::new()), start.as_ref());
+            let joining = Validator::join(ctx, &settings, engine_choice::executor(), start.as_ref());
             let (validator, position) = joining.await?;
             validator.run(position, &stop).await
         })

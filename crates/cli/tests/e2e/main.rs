@@ -10,5 +10,6 @@ mod errors;
 mod hostile;
 mod kills;
 mod lab;
+mod models;
 mod succession;
 mod training;

@@ -5,15 +5,17 @@
 
 use crate::context::{Context, SMALL_REQUEST};
 use crate::join::JoinError;
+use crate::model_dir;
 use crate::node::NodeError;
 use crate::recipe;
 use crate::run::Run;
 use crate::signed;
-use templar_data::Endpoint;
-use templar_model::{checkpoint, initialise};
+use std::path::{Path, PathBuf};
+use templar_data::{DataManifest, Endpoint};
+use templar_model::{LlamaConfig, checkpoint, initialise};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::messages::{CheckpointPointer, DataReference, Message, PROTOCOL_VERSION, RunDescriptor};
-use templar_protocol::{Digest, GlobalStep, ThetaDigest, Window, names};
+use templar_protocol::{Digest, GlobalStep, Theta, ThetaDigest, Window, names};
 use templar_store::{Bucket, BucketConfig, BucketUrl};
 
 /// The seed of the initial θ (spec miner-and-trainer §17.4). θ is distributed as checkpoint 0, so nobody depends on the generator.
@@ -28,6 +30,8 @@ pub struct StartRun {
     pub hparams: Hparams,
     /// Where the data set is, for everybody to read.
     pub data: BucketUrl,
+    /// A model directory ([`model_dir::open`]) whose parameters are the initial θ; without one it is drawn.
+    pub from: Option<PathBuf>,
 }
 
 /// Starts a run from this node's bucket, unless it already holds one.
@@ -56,7 +60,10 @@ pub async fn start_run(ctx: &Context, start: &StartRun) -> Result<(), NodeError>
     let manifest = templar_data::fetch_manifest(&[endpoint], None).await?;
     let config = recipe::llama(hparams, Some(manifest.tokenizer.eos))?;
     let specs = config.params();
-    let theta = initialise(&config, INIT_SEED)?;
+    let theta = match &start.from {
+        Some(dir) => saved_theta(dir, &config, &manifest).map_err(failed)?,
+        None => initialise(&config, INIT_SEED)?,
+    };
     let digest = ThetaDigest::of(&specs, &theta);
     let file = checkpoint::encode(&specs, &theta, &checkpoint::Metadata::new())?;
     let file_digest = Digest::of(&file);
@@ -94,6 +101,21 @@ pub async fn start_run(ctx: &Context, start: &StartRun) -> Result<(), NodeError>
         ctx.bucket.put(&name, bytes.into()).await.map_err(|error| failed(error.to_string()))?;
     }
     Ok(())
+}
+
+/// The parameters of the model in `dir`, which must be a model of `config` that reads the tokens of the data set.
+fn saved_theta(dir: &Path, config: &LlamaConfig, data: &DataManifest) -> Result<Theta, String> {
+    let mut model = model_dir::open(dir).map_err(|error| error.to_string())?;
+    if let Some(tokenizer) = &model.tokenizer
+        && tokenizer.digest() != data.tokenizer.digest
+    {
+        return Err(format!(
+            "the data set was made with another tokenizer than that of the model in {}; prepare it anew with the model's (`templar data prepare \
+             --tokenizer`)",
+            model.dir().display()
+        ));
+    }
+    model.theta_for(config).map_err(|error| error.to_string())
 }
 
 async fn start_window(ctx: &Context, hparams: &Hparams) -> Result<Window, NodeError> {

@@ -1,7 +1,7 @@
 //! How many inner steps fit a window on this machine, when all nodes share its cores.
 
+use crate::commands::engine_choice;
 use miette::{IntoDiagnostic, WrapErr, miette};
-use std::sync::Arc;
 use std::time::Instant;
 use templar_model::{Batch, LlamaTrainer, Optimizer, Trainer, initialise};
 use templar_node::recipe;
@@ -41,7 +41,7 @@ fn measure(hparams: &Hparams) -> Result<f64, templar_model::ModelError> {
     let config = recipe::llama(hparams, None)?;
     let theta = initialise(&config, 0)?;
     let vocab = u32::try_from(config.vocab).unwrap_or(u32::MAX);
-    let mut trainer = LlamaTrainer::new(config, Optimizer::AdamW, Arc::new(templar_tensor::Cpu::new()))?;
+    let mut trainer = LlamaTrainer::new(config, Optimizer::AdamW, engine_choice::executor())?;
     trainer.load(&theta)?;
     let (rows, seq_len) = (hparams.micro_batch_size, hparams.sequence_length);
     let tokens: Vec<u32> = (0..rows * seq_len).map(|i| (i as u32).wrapping_mul(2_654_435_761) % vocab).collect();

@@ -130,6 +130,9 @@ impl Children {
         if node.uid.0 == 0 {
             let hparams = text(network.dir.join("hparams.json"));
             arguments.extend(["--start-run".into(), hparams, "--data".into(), network.dataset()?.to_string()]);
+            if let Some(dir) = &network.start_from {
+                arguments.extend(["--start-from".into(), text(dir.clone())]);
+            }
         }
         Ok(arguments)
     }

@@ -47,6 +47,9 @@ pub struct LocalnetArgs {
     /// Hyper-parameters: a preset or a file [default: local].
     #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
+    /// A model directory, ours or Hugging Face's, to go on from: its parameters, its tokenizer and, without --model, its sizes.
+    #[arg(long, value_name = "DIR")]
+    start_from: Option<PathBuf>,
     /// Where everything is kept; a directory of an earlier run is resumed.
     #[arg(long, value_name = "DIR", default_value = "localnet")]
     dir: PathBuf,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use templar_chain::{GenesisConfig, GenesisNeuron, SubnetRules};
 use templar_data::{DataManifest, Input, PrepareOptions, Tokenizer};
 use templar_node::state::write_atomically;
+use templar_node::{model_dir, recipe};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::{AccountId, Netuid, Uid};
 use templar_s3::AccessFile;
@@ -47,6 +48,9 @@ struct Config {
     chain_port: u16,
     store_port: u16,
     paced: bool,
+    /// The model directory that the run starts from. It is kept for a start that was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_from: Option<PathBuf>,
 }
 
 /// A node of the network.
@@ -81,6 +85,8 @@ pub struct Network {
     pub hparams: Hparams,
     /// The data set.
     pub data: DataManifest,
+    /// The model directory that the run starts from, if any.
+    pub start_from: Option<PathBuf>,
 }
 
 /// The preparation of a network.
@@ -127,6 +133,7 @@ impl Plan {
             chain_port,
             store_port,
             paced: self.args.paced,
+            start_from: self.args.start_from.as_deref().map(absolute).transpose()?,
         };
         if config.miners == 0 || config.validators == 0 || config.miners + config.validators > 200 {
             return Err(miette!(
@@ -152,8 +159,8 @@ impl Plan {
         if args.validators.is_some_and(|validators| validators != config.validators) {
             return Err(other("--validators", config.validators.to_string()));
         }
-        if args.model.is_some() || args.inner_steps.is_some() || !args.data.is_empty() {
-            return Err(other("its own", "model, inner steps and data, which are part of its run".into()));
+        if args.model.is_some() || args.inner_steps.is_some() || !args.data.is_empty() || args.start_from.is_some() {
+            return Err(other("its own", "model, start, inner steps and data, which are part of its run".into()));
         }
         if args.paced && !config.paced {
             return Err(other("the wall clock,", "not with --paced".into()));
@@ -163,8 +170,13 @@ impl Plan {
 
     fn make(&self, dir: &Path, config: &Config) -> miette::Result<()> {
         let mut hparams = super::super::params::load(self.args.model.as_deref().unwrap_or("local"))?;
-        let tokenizer = Tokenizer::Byte;
-        hparams.model.vocab = hparams.model.vocab.max(tokenizer.vocab() as usize);
+        let tokenizer = match &config.start_from {
+            Some(dir) => take_model(dir, &mut hparams, self.args.model.is_some())?,
+            None => {
+                hparams.model.vocab = hparams.model.vocab.max(Tokenizer::Byte.vocab() as usize);
+                Tokenizer::Byte
+            }
+        };
         let data = prepare_data(&self.args, dir, &hparams, tokenizer)?;
         hparams.inner_steps = match self.args.inner_steps {
             Some(steps) => steps,
@@ -202,6 +214,7 @@ impl Plan {
             threads: self.threads(config),
             hparams,
             data,
+            start_from: config.start_from.clone(),
             dir,
         })
     }
@@ -262,6 +275,26 @@ impl Network {
 fn node_names(config: &Config) -> impl Iterator<Item = (bool, String)> + use<> {
     let validators = (0..config.validators).map(|i| (true, format!("validator-{i}")));
     validators.chain((0..config.miners).map(|i| (false, format!("miner-{i}"))))
+}
+
+fn absolute(path: &Path) -> miette::Result<PathBuf> {
+    path.canonicalize().into_diagnostic().wrap_err_with(|| format!("the model directory {} cannot be found", path.display()))
+}
+
+/// Checks the model in `dir` against the hyper-parameters, which take its sizes unless the user has `chosen` them. Its tokenizer.
+fn take_model(dir: &Path, hparams: &mut Hparams, chosen: bool) -> miette::Result<Tokenizer> {
+    let model = model_dir::open(dir).into_diagnostic()?;
+    if !chosen {
+        hparams.model = recipe::model_params(&model.config);
+    }
+    model.check(&recipe::llama(hparams, None).into_diagnostic()?).into_diagnostic()?;
+    model.tokenizer.ok_or_else(|| {
+        miette!(
+            help = "put the model's tokenizer.json beside it, or use `templar import`",
+            "the model in {} has no tokenizer",
+            dir.display()
+        )
+    })
 }
 
 fn prepare_data(args: &LocalnetArgs, dir: &Path, hparams: &Hparams, tokenizer: Tokenizer) -> miette::Result<DataManifest> {
