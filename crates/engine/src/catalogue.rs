@@ -105,7 +105,7 @@ impl Package {
         const MB: u64 = 1_000_000;
         match self {
             Self::Cpu => (62 * MB, 202 * MB),
-            Self::Cuda12 => (2030 * MB, 3100 * MB),
+            Self::Cuda12 => (2953 * MB, 4700 * MB),
             Self::Cuda13 => (1984 * MB, 3100 * MB),
         }
     }
@@ -142,6 +142,15 @@ impl Package {
             Self::Cpu => None,
             Self::Cuda12 => Some("cuda_nvcc"),
             Self::Cuda13 => Some("cu13"),
+        }
+    }
+
+    /// First part of the version of the oldest NVIDIA driver that it runs with; 0 where it needs none.
+    pub fn least_driver(self) -> u32 {
+        match self {
+            Self::Cpu => 0,
+            Self::Cuda12 => 525,
+            Self::Cuda13 => 580,
         }
     }
 

@@ -4,7 +4,9 @@ use crate::{EngineError, Result};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
 };
 
 /// Variables that are read; everything else in the environment is passed on to the installing tools unseen.
@@ -26,23 +28,58 @@ impl Platform {
     }
 }
 
+/// An NVIDIA driver on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// The version's first part, for example 580; none when it is not known.
+    pub major: Option<u32>,
+    version: String,
+}
+
+impl Driver {
+    /// The driver that the files of the system tell of, if there is one.
+    fn of_system() -> Option<Self> {
+        let mut text = String::new();
+        let file = std::fs::File::open("/proc/driver/nvidia/version");
+        if file.is_ok_and(|file| file.take(4096).read_to_string(&mut text).is_ok()) {
+            return Some(Self::of_text(&text));
+        }
+        // Containers may hide the driver's own file; the second device is that of the Windows subsystem.
+        ["/dev/nvidiactl", "/dev/dxg"].iter().any(|device| Path::new(device).exists()).then(|| Self::of_text(""))
+    }
+
+    /// The first word in `text` that looks like a version.
+    fn of_text(text: &str) -> Self {
+        let version = text.split_whitespace().find(|word| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok()));
+        let major = version.and_then(|version| version.split('.').next()?.parse().ok());
+        Self { major, version: version.unwrap_or("of an unknown version").to_owned() }
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.version)
+    }
+}
+
 /// Variables and platform that decide where engines are and how they get there.
 #[derive(Clone, Debug)]
 pub struct Environment {
     variables: BTreeMap<String, OsString>,
     platform: Platform,
+    nvidia: Option<Driver>,
 }
 
 impl Environment {
     /// The surroundings of this process.
     pub fn of_process() -> Self {
         let read = READ.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)));
-        Self { variables: read.collect(), platform: Platform::current() }
+        Self { variables: read.collect(), platform: Platform::current(), nvidia: Driver::of_system() }
     }
 
-    /// No variable at all, on this platform.
+    /// No variable and no GPU, on this platform.
     pub fn empty() -> Self {
-        Self { variables: BTreeMap::new(), platform: Platform::current() }
+        Self { variables: BTreeMap::new(), platform: Platform::current(), nvidia: None }
     }
 
     /// The same with one variable set.
@@ -55,6 +92,17 @@ impl Environment {
     pub fn on(mut self, os: &str, arch: &str) -> Self {
         self.platform = Platform { os: os.to_owned(), arch: arch.to_owned() };
         self
+    }
+
+    /// The same with an NVIDIA driver of this version, or with none.
+    pub fn with_nvidia(mut self, version: Option<&str>) -> Self {
+        self.nvidia = version.map(Driver::of_text);
+        self
+    }
+
+    /// The NVIDIA driver, if there is one.
+    pub fn nvidia(&self) -> Option<&Driver> {
+        self.nvidia.as_ref()
     }
 
     /// The platform.
@@ -98,6 +146,15 @@ mod tests {
         assert_eq!(cache.clone().with("TEMPLAR_ENGINE_DIR", "/e").engines_dir().unwrap(), PathBuf::from("/e"));
         assert_eq!(cache.with("TEMPLAR_ENGINE_DIR", "").engines_dir().unwrap(), PathBuf::from("/cache/templar/engines"));
         assert!(Environment::empty().engines_dir().unwrap_err().to_string().contains("TEMPLAR_ENGINE_DIR"));
+    }
+
+    #[test]
+    fn the_version_of_a_driver_is_found_in_both_forms() {
+        let closed =
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.90.07  Fri May 31 09:35:42 UTC 2024\nGCC version:  gcc version 12.3.0";
+        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build";
+        assert_eq!((Driver::of_text(closed).major, Driver::of_text(open).to_string().as_str()), (Some(550), "580.159.04"));
+        assert_eq!(Driver::of_text("nothing here").major, None);
     }
 
     #[test]

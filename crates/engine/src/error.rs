@@ -78,4 +78,19 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// A plugin is asked for and there is none.
+    #[error(
+        "--engine pjrt needs a plugin, and {why}; `templar engine install cpu` installs XLA for processors, TEMPLAR_PJRT_PLUGIN=/path/to/plugin.so \
+         names one that you have, and --engine cpu needs none"
+    )]
+    NoPlugin {
+        /// Why none was chosen.
+        why: String,
+    },
+    /// Settings that exclude each other.
+    #[error("{what}")]
+    Contradiction {
+        /// Which, and what to leave out.
+        what: String,
+    },
 }

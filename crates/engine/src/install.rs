@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     io::{Read, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -127,7 +128,9 @@ impl InstallPlan {
     pub fn command(&self) -> Option<String> {
         let tool = self.tools.first()?;
         let words = tool.install_words(&self.partial().join(WHEELS), &self.partial().join("requirements.txt"));
-        Some(std::iter::once(tool.shown()).chain(words.iter().map(|word| word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" "))
+        Some(
+            std::iter::once(tool.shown()).chain(words.iter().map(|word| word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" "),
+        )
     }
 
     fn partial(&self) -> PathBuf {
@@ -199,7 +202,8 @@ impl InstallPlan {
         let marker = Marker { package, version, pins: self.package.pins(), plugin_bytes };
         let (directory, path) = (self.directory(), self.directory().join(MARKER));
         let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&directory)?;
+            // Readable by everybody who may read the directory, which users of one machine may share.
+            let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(&directory)?;
             file.write_all(&serde_json::to_vec(&marker)?)?;
             file.as_file().sync_all()?;
             file.persist(&path)?;

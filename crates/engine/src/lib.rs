@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalogue;
+mod choose;
 mod environment;
 mod error;
 pub mod install;
@@ -20,7 +21,8 @@ pub mod locate;
 mod tools;
 
 pub use catalogue::Package;
-pub use environment::{Environment, Platform};
+pub use choose::{Choice, EngineKind, EngineRequest, choose};
+pub use environment::{Driver, Environment, Platform};
 pub use error::EngineError;
 pub use install::{InstallPlan, Outcome, Status, status};
 pub use locate::Plugin;

@@ -103,7 +103,8 @@ impl Beside {
         let inside = file.strip_prefix(&wheels).unwrap_or(file).to_string_lossy().into_owned();
         let gpu = || Package::ALL.into_iter().rev().filter(|package| package.is_gpu());
         let named = gpu().find(|package| inside.contains(package.name()));
-        let found = || gpu().find(|package| package.libraries().iter().take(1).any(|(folder, name)| wheels.join(library(folder, name)).is_file()));
+        let found =
+            || gpu().find(|package| package.libraries().iter().take(1).any(|(folder, name)| wheels.join(library(folder, name)).is_file()));
         let package = named.or_else(found)?;
         Some(Self { wheels, package })
     }

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod chain;
 pub mod data;
+pub mod engine;
 pub mod generate;
 pub mod localnet;
 pub mod node;

@@ -1,13 +1,26 @@
 //! Installation with scripts in the place of uv and pip.
 
 use super::*;
-use std::os::unix::fs::PermissionsExt;
 
 /// Writes an executable shell script that finds the system's own commands.
 pub(crate) fn script(folder: &Path, name: &str, body: &str) {
     let path = folder.join(name);
     fs::write(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{body}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Lays out a package in `root` as an installation leaves it, with files of one byte.
+pub(crate) fn pretend_installed(package: Package, root: &Path) {
+    let plan = InstallPlan { package, root: root.to_owned(), tools: Vec::new() };
+    let wheels = plan.directory().join(WHEELS);
+    let toolkit = package.toolkit().map(|toolkit| Path::new("nvidia").join(toolkit));
+    let tools = toolkit.iter().flat_map(|toolkit| [toolkit.join("bin/ptxas"), toolkit.join("nvvm/libdevice/libdevice.10.bc")]);
+    let libraries = package.libraries().iter().map(|(folder, name)| ["nvidia", folder, "lib", name].iter().collect::<PathBuf>());
+    for file in tools.chain(libraries).chain([package.plugin().to_owned()]).map(|file| wheels.join(file)) {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, b"x").unwrap();
+    }
+    plan.mark(&Plugin::in_wheels(package, &wheels).unwrap()).unwrap();
 }
 
 /// A pip that notes its words in `log` and installs the CPU plugin; `before` runs when it has written the plugin and before it ends.
