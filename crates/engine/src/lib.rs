@@ -2,7 +2,7 @@
 //!
 //! The CPU executor is part of the binary. Everything else is XLA behind a PJRT plugin, one shared library that this crate
 //! [finds](locate) or [installs](install) into a cache directory by the machine's own `uv` or `pip`, from versions and hashes that
-//! are part of this crate.
+//! are part of this crate. [`choose`] says which one is used and why; [`plan`](mod@plan) predicts what a machine can train.
 //!
 //! # What always holds
 //!
@@ -18,6 +18,7 @@ mod environment;
 mod error;
 pub mod install;
 pub mod locate;
+pub mod plan;
 mod tools;
 
 pub use catalogue::Package;

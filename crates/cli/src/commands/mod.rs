@@ -9,5 +9,6 @@ pub mod localnet;
 pub mod node;
 pub mod object;
 pub mod params;
+pub mod plan;
 pub mod store;
 pub mod wallet;
