@@ -93,4 +93,21 @@ pub enum EngineError {
         /// Which, and what to leave out.
         what: String,
     },
+    /// A plugin that does not open, or whose devices do not start.
+    #[error(
+        "the plugin {plugin} cannot be used: {why}. `templar engine list` shows what else there is; --engine cpu needs no plugin",
+        plugin = .plugin.display()
+    )]
+    Open {
+        /// The plugin.
+        plugin: PathBuf,
+        /// What it says.
+        why: String,
+    },
+    /// An engine that does not compute as it should.
+    #[error("the engine fails its check: {why}")]
+    Check {
+        /// What failed.
+        why: String,
+    },
 }

@@ -1,6 +1,6 @@
 //! Installation of a package: shown first, resumable, and whole or not at all.
 //!
-//! Wheels go into `ROOT/.NAME.partial`. When all files are there, that directory is renamed to `ROOT/NAME`, and then the marker is written
+//! Wheels are unpacked into `ROOT/.NAME.partial`. When all files are there, that directory is renamed to `ROOT/NAME`, and then the marker is written
 //! into it. Only a directory whose marker names this binary's versions and the plugin's size counts as installed, so an installation that was killed at any
 //! point leaves nothing that looks like one. What the tool had downloaded stays in the tool's own cache, from which the next
 //! attempt goes on. One process at a time works in a root; another waits.
@@ -17,9 +17,7 @@ use std::{
 use templar_protocol::Digest;
 
 /// File inside an installed package that makes it count.
-const MARKER: &str = "installed.json";
-/// Directory of the wheels inside an installed package.
-const WHEELS: &str = "wheels";
+const MARKER: &str = "templar-engine.json";
 /// Longest marker that is read.
 const MARKER_BYTES_MAX: u64 = 1 << 16;
 
@@ -49,7 +47,7 @@ pub fn status(package: Package, root: &Path) -> Status {
     if marker.pins != package.pins() {
         return Status::Outdated;
     }
-    let plugin = Plugin::in_wheels(package, &root.join(package.name()).join(WHEELS));
+    let plugin = Plugin::in_wheels(package, &root.join(package.name()));
     match plugin {
         Ok(plugin) if file_bytes(&plugin.file) == Some(marker.plugin_bytes) => Status::Installed(plugin),
         _ => Status::Absent,
@@ -127,7 +125,7 @@ impl InstallPlan {
     /// The command that will be run, as a person would type it; none when there is nothing to do.
     pub fn command(&self) -> Option<String> {
         let tool = self.tools.first()?;
-        let words = tool.install_words(&self.partial().join(WHEELS), &self.partial().join("requirements.txt"));
+        let words = tool.install_words(&self.partial(), &self.partial().join("requirements.txt"));
         Some(
             std::iter::once(tool.shown()).chain(words.iter().map(|word| word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" "),
         )
@@ -163,11 +161,10 @@ impl InstallPlan {
         let (partial, mut attempts) = (self.partial(), Vec::new());
         for tool in &self.tools {
             remove(&partial)?;
-            let wheels = partial.join(WHEELS);
-            fs::create_dir_all(&wheels).map_err(io_error("create", &wheels))?;
+            fs::create_dir_all(&partial).map_err(io_error("create", &partial))?;
             let requirements = partial.join("requirements.txt");
             fs::write(&requirements, self.package.requirements()).map_err(io_error("write", &requirements))?;
-            let mut command = tool.command(environment, tool.install_words(&wheels, &requirements));
+            let mut command = tool.command(environment, tool.install_words(&partial, &requirements));
             // Standard output belongs to the report of the command that installs.
             let ended = command.stdin(Stdio::null()).stdout(io::stderr()).stderr(io::stderr()).status();
             match ended {
@@ -184,13 +181,13 @@ impl InstallPlan {
     /// Gives the filled directory its name, then the marker that makes it count.
     fn publish(&self) -> Result<Plugin> {
         let (partial, directory) = (self.partial(), self.directory());
-        let whole = Plugin::in_wheels(self.package, &partial.join(WHEELS));
+        let whole = Plugin::in_wheels(self.package, &partial);
         whole.map_err(|missing| EngineError::Incomplete { package: self.package.name(), missing })?;
         // First the old marker, so that a half-removed directory does not count.
         remove(&directory.join(MARKER))?;
         remove(&directory)?;
         fs::rename(&partial, &directory).map_err(io_error("rename", &partial))?;
-        let plugin = Plugin::in_wheels(self.package, &directory.join(WHEELS))
+        let plugin = Plugin::in_wheels(self.package, &directory)
             .map_err(|missing| EngineError::Incomplete { package: self.package.name(), missing })?;
         self.mark(&plugin)?;
         Ok(plugin)

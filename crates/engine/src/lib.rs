@@ -13,11 +13,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalogue;
+pub mod check;
 mod choose;
 mod environment;
 mod error;
 pub mod install;
 pub mod locate;
+mod open;
 pub mod plan;
 mod tools;
 
@@ -27,6 +29,7 @@ pub use environment::{Driver, Environment, Platform};
 pub use error::EngineError;
 pub use install::{InstallPlan, Outcome, Status, status};
 pub use locate::Plugin;
+pub use open::{Device, Engine, OpenOptions, open, open_choice};
 pub use tools::Tool;
 
 /// Result with [`EngineError`].

@@ -10,6 +10,17 @@ use std::path::{Path, PathBuf};
 /// Folders above a plugin in which `nvidia/` is looked for: `site-packages/jax_plugins/xla_cuda13/plugin.so` has it two above its own.
 const FOLDERS_ABOVE: usize = 3;
 
+/// What a plugin drives, as far as its place tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// The processor.
+    Cpu,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// Something else.
+    Other,
+}
+
 /// A plugin's file and what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plugin {
@@ -22,6 +33,19 @@ pub struct Plugin {
 }
 
 impl Plugin {
+    /// What it drives, by the names of its file and folder.
+    pub(crate) fn family(&self) -> Family {
+        let parts = self.file.iter().rev().take(2).map(|part| part.to_string_lossy().to_lowercase()).collect::<Vec<_>>();
+        let names = |word: &str| parts.iter().any(|part| part.contains(word));
+        if names("cuda") {
+            Family::Cuda
+        } else if names("cpu") {
+            Family::Cpu
+        } else {
+            Family::Other
+        }
+    }
+
     /// XLA's options that belong to the plugin's place, in the form of `XLA_FLAGS`.
     pub fn xla_flags(&self) -> Vec<String> {
         self.cuda_data_dir.iter().map(|dir| format!("--xla_gpu_cuda_data_dir={}", dir.display())).collect()

@@ -10,7 +10,10 @@ use std::{
     io::{BufRead, IsTerminal, Write as _},
     path::PathBuf,
 };
-use templar_engine::{Choice, EngineRequest, Environment, InstallPlan, Outcome, Package, Plugin, Status, choose, install, status};
+use templar_engine::check::{CheckLimits, CheckReport, check};
+use templar_engine::{
+    Choice, EngineRequest, Environment, InstallPlan, OpenOptions, Outcome, Package, Plugin, Status, choose, install, open, status,
+};
 
 /// Lists, installs and checks engines, which run the array programs of training and evaluation.
 #[derive(Debug, Args)]
@@ -32,6 +35,17 @@ enum EngineCommand {
     },
     /// Install a PJRT plugin with its libraries by the machine's own uv or pip.
     Install(InstallArgs),
+    /// Run a small program on every device, compare its result, and time matrix products and memory.
+    Check {
+        #[command(flatten)]
+        flags: args::EngineFlags,
+        /// Where engines are kept, instead of TEMPLAR_ENGINE_DIR or the cache directory.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +97,16 @@ impl EngineArgs {
         match self.command {
             EngineCommand::List { dir, json } => {
                 let text = list(&root(dir, &environment)?, &environment, json)?;
+                super::params::print(&text)
+            }
+            EngineCommand::Check { flags, dir, json } => {
+                let environment = dir.map_or_else(|| environment.clone(), |dir| environment.clone().with("TEMPLAR_ENGINE_DIR", dir));
+                // Memory is taken as it is needed, so that a check beside a running miner finds some.
+                let options = OpenOptions { memory_fraction: None, keep_compiled: false, ..OpenOptions::default() };
+                let engine = open(&flags.request(), &environment, &options).into_diagnostic()?;
+                eprintln!("{}", engine.line);
+                let report = check(&engine, CheckLimits::default()).into_diagnostic()?;
+                let text = if json { serde_json::to_string_pretty(&report).into_diagnostic()? + "\n" } else { check_text(&report)? };
                 super::params::print(&text)
             }
             EngineCommand::Install(args) => install_package(&args, &environment),
@@ -166,6 +190,32 @@ fn list_json(
         Err(error) => json!({"engine": null, "why": error.to_string()}),
     };
     Ok(json!({"directory": root, "engines": engines, "chosen": chosen}))
+}
+
+fn check_text(report: &CheckReport) -> miette::Result<String> {
+    let mut text = String::new();
+    writeln!(text, "{:>6}  {:<44} {:>10} {:>12} {:>12} {:>10}", "device", "name", "memory", "products", "memory rate", "error")
+        .into_diagnostic()?;
+    for found in &report.devices {
+        let memory =
+            found.device.memory_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0));
+        let name: String = found.device.name.chars().take(44).collect();
+        let products = format!("{:.3} TFLOP/s", found.matrix_tflops);
+        let rate = format!("{:.1} GB/s", found.memory_gb_s);
+        writeln!(text, "{:>6}  {name:<44} {memory:>10} {products:>12} {rate:>12} {:>10.1e}", found.device.id, found.error)
+            .into_diagnostic()?;
+    }
+    let side = report.matrix_side;
+    writeln!(
+        text,
+        "products: {side} × {side} in {}, compiled in {:.1} s; memory: bytes read and written by a pass over {:.0} MB; all devices at once, and the rate is \
+         that of the slowest",
+        report.compute_type,
+        report.compile_s,
+        report.pass_bytes as f64 / 2e6
+    )
+    .into_diagnostic()?;
+    Ok(text)
 }
 
 fn install_package(args: &InstallArgs, environment: &Environment) -> miette::Result<()> {

@@ -8,8 +8,8 @@ use templar_engine::plan::{GPUS, Inner, Loss, Memory, Plan, PlanRequest, Recompu
 use templar_node::recipe;
 use templar_protocol::hparams::Hparams;
 
-/// Tokens whose logits the training program computes at a time.
-const LOSS_CHUNK_TOKENS: usize = 2048;
+/// How the training program computes its loss: 512 MiB of f32 logits at a time.
+const LOSS: Loss = Loss::Chunked { f32_bytes: 512 << 20 };
 
 /// Predicts memory, time and bandwidth of a miner, and whether it can meet the deadline of a window.
 #[derive(Debug, Args)]
@@ -118,7 +118,7 @@ impl PlanArgs {
                 OptimizerArg::Muon => Inner::Muon,
             },
             offload: self.offload,
-            loss: Loss::Chunked { tokens: LOSS_CHUNK_TOKENS },
+            loss: LOSS,
         })
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn script(folder: &Path, name: &str, body: &str) {
 /// Lays out a package in `root` as an installation leaves it, with files of one byte.
 pub(crate) fn pretend_installed(package: Package, root: &Path) {
     let plan = InstallPlan { package, root: root.to_owned(), tools: Vec::new() };
-    let wheels = plan.directory().join(WHEELS);
+    let wheels = plan.directory();
     let toolkit = package.toolkit().map(|toolkit| Path::new("nvidia").join(toolkit));
     let tools = toolkit.iter().flat_map(|toolkit| [toolkit.join("bin/ptxas"), toolkit.join("nvvm/libdevice/libdevice.10.bc")]);
     let libraries = package.libraries().iter().map(|(folder, name)| ["nvidia", folder, "lib", name].iter().collect::<PathBuf>());
@@ -78,7 +78,7 @@ fn the_preferred_tool_installs_exactly_the_pinned_wheels() {
     let outcome = machine.install().unwrap();
     assert!(matches!(outcome, Outcome::Installed(_)));
     let plugin = outcome.plugin().clone();
-    assert!(plugin.file.ends_with("engines/cpu/wheels/lammps_jax_pjrt_cpu/pjrt_c_api_cpu_plugin.so"));
+    assert!(plugin.file.ends_with("engines/cpu/lammps_jax_pjrt_cpu/pjrt_c_api_cpu_plugin.so"));
     assert_eq!(status(Package::Cpu, &machine.root()), Status::Installed(plugin));
     let [call] = &machine.calls()[..] else { panic!("{:?}", machine.calls()) };
     for part in ["uv pip install --target", "--no-deps", "--only-binary :all:", "--require-hashes", "-r "] {

@@ -83,11 +83,12 @@ pub(crate) fn moments(request: &PlanRequest, shape: &Shape) -> f64 {
 
 /// Logits in f32 and their gradient in the compute type, for all tokens of a pass or for a chunk of them.
 fn logits_bytes(request: &PlanRequest, tokens: f64) -> f64 {
+    let f32_bytes = 4.0 * tokens * request.model.vocab as f64;
     let at_once = match request.loss {
-        Loss::Whole => tokens,
-        Loss::Chunked { tokens: chunk } => tokens.min(chunk as f64),
+        Loss::Whole => f32_bytes,
+        Loss::Chunked { f32_bytes: chunk } => f32_bytes.min(chunk as f64),
     };
-    at_once * request.model.vocab as f64 * (4.0 + request.gpu.compute_bytes)
+    at_once * (4.0 + request.gpu.compute_bytes) / 4.0
 }
 
 /// Memory of a miner's process on the host, at its fullest: while a window is compressed and saved.

@@ -72,10 +72,10 @@ impl fmt::Display for Inner {
 pub enum Loss {
     /// Logits of all tokens of a pass at once.
     Whole,
-    /// Logits of this many tokens at a time.
+    /// Logits of as many tokens at a time as take this many bytes in f32.
     Chunked {
-        /// Tokens of a chunk.
-        tokens: usize,
+        /// Bytes of a chunk's logits in f32.
+        f32_bytes: u64,
     },
 }
 

@@ -58,3 +58,25 @@ fn the_json_names_each_state_and_the_choice() {
     assert_eq!(value["chosen"]["engine"], "cpu");
     assert!(value["chosen"]["why"].as_str().unwrap().contains("templar engine install cuda13"));
 }
+
+#[test]
+fn a_check_in_print() {
+    let device = |id, name: &str, memory_bytes| templar_engine::check::DeviceReport {
+        device: templar_engine::Device { id, name: name.into(), memory_bytes },
+        error: 1.25e-3,
+        matrix_tflops: 788.123,
+        memory_gb_s: 4312.3,
+    };
+    let report = CheckReport {
+        engine: templar_engine::EngineKind::Pjrt,
+        line: "engine pjrt".into(),
+        devices: vec![device(0, "NVIDIA H200", Some(150_000_000_000)), device(1, "something", None)],
+        compute_type: "bf16".into(),
+        matrix_side: 8192,
+        pass_bytes: 2 << 30,
+        compile_s: 1.5,
+    };
+    snapshot("engine_check", &check_text(&report).unwrap(), Path::new("FOLDER"));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["devices"][0]["name"], "NVIDIA H200");
+}
