@@ -1,10 +1,10 @@
 //! `templar generate`: continues a prompt with what a network has learned.
 
+use super::engine::args::EngineFlags;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use templar_model::generate::{Sampling, generate};
 use templar_model::{LlamaTrainer, Optimizer, Trainer};
 use templar_node::model_dir;
@@ -30,6 +30,8 @@ pub struct GenerateArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
+    #[command(flatten)]
+    engine: EngineFlags,
 }
 
 impl GenerateArgs {
@@ -52,7 +54,7 @@ impl GenerateArgs {
             return Err(miette!(help = "give at least one character with --prompt", "the prompt is empty"));
         }
         let eos = model.tokenizer.eos();
-        let mut trainer = LlamaTrainer::new(model.config, Optimizer::AdamW, Arc::new(templar_tensor::Cpu::new())).into_diagnostic()?;
+        let mut trainer = LlamaTrainer::new(model.config, Optimizer::AdamW, self.engine.open()?.executor).into_diagnostic()?;
         trainer.load(&model.theta).into_diagnostic()?;
         let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, seed: self.seed };
         let text = generate(&mut trainer, &prompt, self.tokens, sampling, |token| token != eos).into_diagnostic()?;
