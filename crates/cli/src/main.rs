@@ -32,6 +32,8 @@ enum Command {
     Wallet(commands::wallet::WalletArgs),
     Params(commands::params::ParamsArgs),
     Object(commands::object::ObjectArgs),
+    Engine(commands::engine::EngineArgs),
+    Plan(commands::plan::PlanArgs),
     Bench(commands::bench::BenchArgs),
     /// Continue a prompt with what a network has learned.
     Generate(commands::generate::GenerateArgs),
@@ -55,6 +57,8 @@ impl Command {
             Self::Wallet(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Params(args) => args.run(),
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Engine(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => args.run().map(|()| ExitCode::SUCCESS),

@@ -306,10 +306,17 @@ impl Trainer for LlamaTrainer {
         self.check_loaded()?;
         batch.check(&self.config)?;
         let targets = batch.targets(self.config.masked_target);
-        let shape = [batch.rows(), batch.seq_len()];
+        // Devices share whole sequences: a few of no meaning fill the last share.
+        let shape = [batch.rows().next_multiple_of(self.executor.devices()), batch.seq_len()];
+        let filled = |ids: &[u32]| {
+            let mut ids = as_i32(ids);
+            ids.resize(shape[0] * shape[1], 0);
+            Tensor::i32(&shape, ids)
+        };
         let mut inputs = self.params.clone();
-        inputs.push(self.executor.upload_placed(Tensor::i32(&shape, as_i32(batch.tokens()))?, Placement::Batch)?);
-        inputs.push(self.executor.upload_placed(Tensor::i32(&shape, as_i32(&targets.ids))?, Placement::Batch)?);
+        for ids in [batch.tokens(), &targets.ids] {
+            inputs.push(self.executor.upload_placed(filled(ids)?, Placement::Batch)?);
+        }
         let outputs = self.programs.get(Kind::Losses { rows: shape[0], seq_len: shape[1] })?.run(inputs)?;
         let losses = first_f32(self.executor.as_ref(), outputs)?;
         let rows = losses.chunks_exact(shape[1]).zip(targets.valid.chunks_exact(shape[1]));

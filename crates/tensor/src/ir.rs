@@ -165,7 +165,8 @@ pub enum Placement {
     /// Split along the first axis that the number of devices divides; whole where there is none. For parameters, gradients and
     /// moments: each device keeps its part (fully sharded data parallel).
     Sharded,
-    /// Split along axis 0, which the number of devices must divide: the sequences of a batch.
+    /// Split along axis 0, the sequences of a batch; whole where the number of devices does not divide them (an input is refused
+    /// then).
     Batch,
 }
 
@@ -176,7 +177,7 @@ impl Placement {
             _ if devices <= 1 => None,
             Placement::Replicated => None,
             Placement::Sharded => dims.iter().position(|&d| d > 0 && d.is_multiple_of(devices)),
-            Placement::Batch => Some(0),
+            Placement::Batch => dims.first().is_some_and(|rows| rows.is_multiple_of(devices)).then_some(0),
         }
     }
 

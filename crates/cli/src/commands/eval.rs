@@ -1,6 +1,6 @@
 //! `templar eval`: the loss of a model on any text or token file.
 
-use super::engine_choice;
+use super::engine::args::EngineFlags;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::Serialize;
@@ -40,6 +40,8 @@ pub struct EvalArgs {
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineFlags,
 }
 
 /// What was measured.
@@ -84,7 +86,7 @@ impl EvalArgs {
             None => model.tokenizer.clone(),
         };
         let stream = TokenStream::new(self.data.clone(), tokenizer, &self.field);
-        let mut trainer = LlamaTrainer::new(config, Optimizer::AdamW, engine_choice::executor()).into_diagnostic()?;
+        let mut trainer = LlamaTrainer::new(config, Optimizer::AdamW, self.engine.open()?.executor).into_diagnostic()?;
         let loaded = model.theta().and_then(|theta| trainer.load(&theta));
         loaded.into_diagnostic().wrap_err_with(|| format!("the model in {} cannot be loaded", model.dir().display()))?;
         let evaluation = self.measure(&mut trainer, stream, seq)?;

@@ -1,6 +1,6 @@
 //! `templar generate`: continues a prompt with what a network has learned.
 
-use super::engine_choice;
+use super::engine::args::EngineFlags;
 use clap::Args;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -30,6 +30,8 @@ pub struct GenerateArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
+    #[command(flatten)]
+    engine: EngineFlags,
 }
 
 impl GenerateArgs {
@@ -55,7 +57,7 @@ impl GenerateArgs {
             return Err(miette!(help = "give at least one character with --prompt", "the prompt is empty"));
         }
         let eos = tokenizer.eos();
-        let mut trainer = LlamaTrainer::new(model.config.clone(), Optimizer::AdamW, engine_choice::executor()).into_diagnostic()?;
+        let mut trainer = LlamaTrainer::new(model.config.clone(), Optimizer::AdamW, self.engine.open()?.executor).into_diagnostic()?;
         trainer.load(&model.theta().into_diagnostic()?).into_diagnostic()?;
         let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, seed: self.seed };
         let text = generate(&mut trainer, &prompt, self.tokens, sampling, |token| token != eos).into_diagnostic()?;

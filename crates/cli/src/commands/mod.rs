@@ -3,7 +3,7 @@
 pub mod bench;
 pub mod chain;
 pub mod data;
-pub mod engine_choice;
+pub mod engine;
 pub mod eval;
 pub mod export;
 pub mod generate;
@@ -13,5 +13,6 @@ mod new_dir;
 pub mod node;
 pub mod object;
 pub mod params;
+pub mod plan;
 pub mod store;
 pub mod wallet;

@@ -1,6 +1,6 @@
 //! `templar miner` and `templar validator`: one node each, until a signal asks it to drain.
 
-use super::engine_choice;
+use super::engine::args::EngineFlags;
 use crate::signals::{StopReason, wait_for_stop};
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -50,6 +50,8 @@ pub struct NodeArgs {
     /// Join only a run with these hyper-parameters: a preset or a file.
     #[arg(long, value_name = "NAME|FILE")]
     params: Option<String>,
+    #[command(flatten)]
+    engine: EngineFlags,
     /// Stop when standard input is closed.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -97,8 +99,9 @@ impl MinerArgs {
             }
             return Err(self.node.in_use());
         };
+        let executor = self.node.engine.open()?.executor;
         self.node.serve("miner", lock, |ctx, settings, stop| async move {
-            let (miner, position) = Miner::join(ctx, &settings, engine_choice::executor()).await?;
+            let (miner, position) = Miner::join(ctx, &settings, executor).await?;
             miner.run(position, &stop).await
         })
     }
@@ -118,8 +121,9 @@ impl ValidatorArgs {
             _ => None,
         };
         let lock = self.node.open_dir()?.ok_or_else(|| self.node.in_use())?;
+        let executor = self.node.engine.open()?.executor;
         self.node.serve("validator", lock, |ctx, settings, stop| async move {
-            let joining = Validator::join(ctx, &settings, engine_choice::executor(), start.as_ref());
+            let joining = Validator::join(ctx, &settings, executor, start.as_ref());
             let (validator, position) = joining.await?;
             validator.run(position, &stop).await
         })

@@ -72,7 +72,7 @@ impl ParamsArgs {
 }
 
 /// A closed pipe (`templar params show | head`) is no failure.
-fn print(text: &str) -> miette::Result<()> {
+pub(super) fn print(text: &str) -> miette::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).into_diagnostic().wrap_err("cannot write the output"),
         _ => Ok(()),

@@ -135,6 +135,8 @@ impl Lab {
 pub fn templar(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_templar"));
     command.args(arguments).stdin(Stdio::null());
+    // Engines of the machine have no say here.
+    command.env_remove("TEMPLAR_PJRT_PLUGIN").env("TEMPLAR_ENGINE_DIR", std::env::temp_dir().join("no-templar-engines"));
     command
 }
 

@@ -60,6 +60,21 @@ fn a_network_trains_agrees_and_resumes() {
 }
 
 #[test]
+fn a_network_trains_on_a_plugin() {
+    let Some(plugin) = templar_pjrt::testing::cpu_plugin() else { return };
+    let lab = Lab::new();
+    let engine = ["--engine", "pjrt", "--pjrt-plugin", plugin.to_str().unwrap()];
+    let report = lab.begin(&[&engine[..], &["--windows", "3"]].concat()).wait_for_end().report();
+    let lived = undisturbed(&report, 3);
+    let loss = |window: &Value| window["loss"].as_f64().unwrap();
+    assert!(loss(&lived[2]) < loss(&lived[0]), "{report}");
+    for node in NODES {
+        let log = std::fs::read_to_string(lab.dir().join("logs").join(format!("{node}.log"))).unwrap();
+        assert!(log.contains("engine pjrt: 1 × cpu by "), "{node}: {log}");
+    }
+}
+
+#[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let digests = ["1", "2", "7"].map(|threads| {
         let lab = Lab::new();

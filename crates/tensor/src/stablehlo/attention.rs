@@ -103,7 +103,9 @@ impl Writer<'_> {
         }
         let part = |ty: &TensorType| {
             let mut part = ty.clone();
-            part.dims[0] /= devices;
+            if let Some(axis) = Placement::Batch.axis(&ty.dims, devices) {
+                part.dims[axis] /= devices;
+            }
             part
         };
         let shardings = |types: &mut dyn Iterator<Item = &TensorType>| {

@@ -34,13 +34,14 @@ struct Process {
 pub struct Children {
     network: Network,
     restart: bool,
+    engine: Vec<String>,
     processes: Vec<Process>,
 }
 
 impl Children {
-    /// No process yet. With `restart`, one that dies is started again.
-    pub fn new(network: &Network, restart: bool) -> Self {
-        Self { network: network.clone(), restart, processes: vec![] }
+    /// No process yet. With `restart`, one that dies is started again. `engine` are the flags of the nodes' engine.
+    pub fn new(network: &Network, restart: bool, engine: Vec<String>) -> Self {
+        Self { network: network.clone(), restart, engine, processes: vec![] }
     }
 
     /// Starts the store and the chain and waits until they answer.
@@ -127,6 +128,7 @@ impl Children {
         ]
         .map(str::to_owned)
         .to_vec();
+        arguments.extend(self.engine.iter().cloned());
         if node.uid.0 == 0 {
             let hparams = text(network.dir.join("hparams.json"));
             arguments.extend(["--start-run".into(), hparams, "--data".into(), network.dataset()?.to_string()]);

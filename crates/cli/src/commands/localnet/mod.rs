@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod setup;
 
+use super::engine::args::EngineFlags;
 use crate::signals::{StopReason, wait_for_stop};
 use children::Children;
 use clap::Args;
@@ -68,6 +69,8 @@ pub struct LocalnetArgs {
     /// End with one JSON report on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineFlags,
 }
 
 impl LocalnetArgs {
@@ -96,7 +99,7 @@ impl LocalnetArgs {
             network = preparing => network.into_diagnostic()??,
             reason = wait_for_stop(false) => return Ok(reason.into_diagnostic()?.exit_code()),
         };
-        let mut children = Children::new(&network, !self.no_restart);
+        let mut children = Children::new(&network, !self.no_restart, self.engine.divided(network.nodes.len()).words());
         let mut progress = Progress::new(&network);
         let mut view = View::choose(self.json, &network, self.windows, begun);
         let watching = watch(&self, &network, &mut children, &mut progress, &mut view, begun);

@@ -181,7 +181,11 @@ impl Plan {
         hparams.inner_steps = match self.args.inner_steps {
             Some(steps) => steps,
             None if config.paced => hparams.inner_steps,
-            None => calibrate::inner_steps(&hparams, config.miners + config.validators, self.threads(config))?,
+            None => {
+                let nodes = config.miners + config.validators;
+                let engine = self.args.engine.divided(nodes).open()?;
+                calibrate::inner_steps(&hparams, nodes, self.threads(config), &engine)?
+            }
         };
         hparams.validate().into_diagnostic().wrap_err("the hyper-parameters cannot be used")?;
         check_enough(&data, &hparams)?;
