@@ -23,11 +23,14 @@ enum Task {
     Test,
     /// Count the unique crates that the workspace builds with; fails above the bound.
     Crates,
+    /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
+    Engine,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => steps::test(),
+        Task::Engine => steps::engine(),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),
     };
     match done {

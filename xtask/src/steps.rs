@@ -2,6 +2,7 @@
 
 use crate::crates;
 use std::{
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -26,10 +27,30 @@ pub fn test() -> Result<(), Failure> {
     log.step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     log.step("documentation", || run(command("cargo", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings")))?;
     log.step("build of the tests", || cargo(&["nextest", "run", "--workspace", "--no-run"]))?;
+    log.step("plugin for the tests", engine)?;
     log.step("doc tests", || cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
     let tests = log.step("tests", || cargo(&["nextest", "run", "--workspace"]));
     log.print();
     tests
+}
+
+/// Variables with which the tests need no installed plugin: leave them out, or take another one.
+const PLUGIN_SETTINGS: [&str; 2] = ["TEMPLAR_TESTS_WITHOUT_PJRT", "TEMPLAR_TEST_PLUGIN"];
+
+/// Installs the CPU plugin into `target/engines`, where the tests look for it, by the binary's own command.
+pub fn engine() -> Result<(), Failure> {
+    if let Some(set) = PLUGIN_SETTINGS.into_iter().find(|name| std::env::var_os(name).is_some()) {
+        println!("{set} is set: nothing is installed");
+        return Ok(());
+    }
+    // An absolute path, because cargo may have been started below the root.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let engines = root.join("target").join("engines").to_string_lossy().into_owned();
+    let install = ["run", "--quiet", "--package", "templar", "--", "engine", "install", "cpu", "--yes", "--dir", &engines];
+    cargo(&install).map_err(|failure| {
+        let message = format!("{}; {}=1 leaves out the tests that need the plugin", failure.message, PLUGIN_SETTINGS[0]);
+        Failure { message, ..failure }
+    })
 }
 
 /// Steps done so far with their durations.
