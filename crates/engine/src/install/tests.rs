@@ -108,6 +108,19 @@ fn a_second_installation_does_nothing() {
 }
 
 #[test]
+fn of_two_installations_at_once_one_does_the_work() {
+    let machine = Machine::new(&[("pip", "")]);
+    // Both are planned before either runs, so both find that there is work.
+    let plans = [(); 2].map(|()| plan(Package::Cpu, &machine.root(), &machine.environment).unwrap());
+    let outcomes = std::thread::scope(|scope| {
+        let threads = plans.each_ref().map(|plan| scope.spawn(|| plan.run(&machine.environment).unwrap()));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    let installed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Installed(_))).count();
+    assert_eq!((installed, machine.calls().len()), (1, 1), "{outcomes:?}");
+}
+
+#[test]
 fn a_tool_that_fails_leaves_nothing_and_the_next_is_asked() {
     let machine = Machine::new(&[("uv", "exit 3"), ("pip", "exit 4")]);
     let error = machine.install().unwrap_err().to_string();
