@@ -22,7 +22,11 @@ fn text_files() -> Vec<(String, String)> {
         for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())).flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let kind = entry.file_type().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            if kind.is_dir() && name != ".git" && !(folder == root() && (ignored.contains(&name) || name == "shared")) {
+            // In a worktree of git, `.git` is a file that names the repository's own place.
+            if name == ".git" {
+                continue;
+            }
+            if kind.is_dir() && !(folder == root() && (ignored.contains(&name) || name == "shared")) {
                 folders.push(path);
             } else if kind.is_file()
                 && let Ok(text) = std::fs::read_to_string(&path)
