@@ -7,7 +7,7 @@ use crate::{Batch, InnerHyper, LlamaConfig, LlamaTrainer, Optimizer, Result, Tra
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use templar_tensor::{Executor, Span};
+use templar_tensor::{Executor, Profile};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub struct BenchReport {
     pub losses: Vec<f64>,
     /// What ran in the profiled steps.
     #[serde(skip)]
-    pub spans: Vec<Span>,
+    pub profile: Profile,
 }
 
 /// Of a step: `6·(N − embedding) + 6·L·d·S` per token, causal attention at half.
@@ -102,13 +102,13 @@ pub fn train(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchR
         clock.tick();
     }
     trainer.finish_step(ahead)?;
-    let spans = profiled(config, executor.as_ref(), || {
+    let profile = profiled(config, executor.as_ref(), || {
         let queued = trainer.queue_step(&batches, &hyper)?;
         trainer.finish_step(queued).map(|_| ())
     })?;
     let tokens = config.rows * config.seq_len * batches.len();
     let flops = train_flops_per_token(&config.model, config.seq_len);
-    Ok(BenchReport { spans, ..clock.report(config, executor.as_ref(), losses, tokens, TRAIN_FORMULA, flops) })
+    Ok(BenchReport { profile, ..clock.report(config, executor.as_ref(), losses, tokens, TRAIN_FORMULA, flops) })
 }
 
 /// Evaluates (forward only) and measures.
@@ -126,18 +126,18 @@ pub fn eval(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchRe
         losses.push(sum / tokens.max(1) as f64);
         clock.tick();
     }
-    let spans = profiled(config, executor.as_ref(), || trainer.losses(&batch).map(|_| ()))?;
+    let profile = profiled(config, executor.as_ref(), || trainer.losses(&batch).map(|_| ()))?;
     let flops = FORWARD_SHARE * train_flops_per_token(&config.model, config.seq_len);
     let tokens = config.rows * config.seq_len;
-    Ok(BenchReport { spans, ..clock.report(config, executor.as_ref(), losses, tokens, EVAL_FORMULA, flops) })
+    Ok(BenchReport { profile, ..clock.report(config, executor.as_ref(), losses, tokens, EVAL_FORMULA, flops) })
 }
 
 /// Runs `step` as often as asked under the executor's profiler.
-fn profiled(config: &BenchConfig, executor: &dyn Executor, mut step: impl FnMut() -> Result<()>) -> Result<Vec<Span>> {
+fn profiled(config: &BenchConfig, executor: &dyn Executor, mut step: impl FnMut() -> Result<()>) -> Result<Profile> {
     if config.profile == 0 {
-        return Ok(Vec::new());
+        return Ok(Profile::default());
     }
-    let Some(recording) = executor.profile()? else { return Ok(Vec::new()) };
+    let Some(recording) = executor.profile()? else { return Ok(Profile::default()) };
     (0..config.profile).try_for_each(|_| step())?;
     Ok(recording.finish()?)
 }
@@ -206,7 +206,7 @@ impl Clock {
             peak_bytes: executor.peak_memory_bytes(),
             loss: losses.last().copied().unwrap_or(0.0),
             losses,
-            spans: Vec::new(),
+            profile: Profile::default(),
         }
     }
 }

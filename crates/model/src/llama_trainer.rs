@@ -8,7 +8,7 @@ use crate::checkpoint::check_lengths;
 use crate::optim::Scalars;
 use crate::llama::Compute;
 use crate::programs::{Kind, Programs, Recipe};
-use crate::{Batch, InnerHyper, LlamaConfig, ModelError, Moments, Optimizer, Result, SequenceLoss, SparseUpdate, StepStats, Trainer};
+use crate::{Batch, InnerHyper, LlamaConfig, ModelError, Moments, Optimizer, QueuedStep, Result, SequenceLoss, SparseUpdate, StepStats, Trainer};
 use std::sync::Arc;
 use templar_protocol::ParamSpec;
 use templar_tensor::{Array, DType, Executor, Placement, Recompute, Tensor};
@@ -29,15 +29,6 @@ pub struct LlamaTrainer {
     moments_lost: bool,
     /// What the update being tried overwrote: parameter, flat index, value; in the order of overwriting.
     overwritten: Option<Vec<(usize, u32, f32)>>,
-}
-
-/// A step that was handed to the engine; [`LlamaTrainer::finish_step`] waits for it.
-#[derive(Debug, Default)]
-pub struct QueuedStep {
-    losses: Vec<Array>,
-    grad_norm: Option<Array>,
-    tokens: u64,
-    targets: u64,
 }
 
 /// How a trainer computes; nothing of this changes what is learned but by rounding.
@@ -154,52 +145,6 @@ impl LlamaTrainer {
         Scalars::tensors(hyper, self.step + 1).into_iter().map(|tensor| Ok(self.executor.upload(tensor)?)).collect()
     }
 
-    /// As [`Trainer::inner_step`], but returns when the step is queued: the engine works on it while the next one is prepared.
-    ///
-    /// # Errors
-    /// As [`Trainer::inner_step`]; what the engine reports late comes with [`LlamaTrainer::finish_step`].
-    pub fn queue_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<QueuedStep> {
-        hyper.validate()?;
-        self.check_loaded()?;
-        self.check_moments()?;
-        if self.overwritten.is_some() {
-            return Err(ModelError::Order { reason: "a peer's update is being tried; undo it before training".into() });
-        }
-        let mut queued = QueuedStep::default();
-        let mut counted = Vec::with_capacity(micro_batches.len());
-        for batch in micro_batches {
-            batch.check(&self.config)?;
-            queued.tokens += batch.tokens().len() as u64;
-            let targets = batch.targets(self.config.masked_target).count;
-            if targets > 0 {
-                queued.targets += targets;
-                counted.push(batch);
-            }
-        }
-        match counted.as_slice() {
-            [] => return Ok(queued),
-            [batch] => self.fused_step(batch, hyper, &mut queued)?,
-            batches => self.accumulated_step(batches, hyper, &mut queued)?,
-        }
-        self.step += 1;
-        Ok(queued)
-    }
-
-    /// Waits for a queued step and says what it saw.
-    ///
-    /// # Errors
-    /// The engine failed; θ and moments are then to be loaded again.
-    pub fn finish_step(&mut self, queued: QueuedStep) -> Result<StepStats> {
-        let mut stats = StepStats { tokens: queued.tokens, targets: queued.targets, ..StepStats::default() };
-        for loss in queued.losses {
-            stats.loss += scalar(self.executor.as_ref(), loss)?;
-        }
-        if let Some(norm) = queued.grad_norm {
-            stats.grad_norm = scalar(self.executor.as_ref(), norm)?;
-        }
-        Ok(stats)
-    }
-
     /// Gradient, clipping and update in one program.
     fn fused_step(&mut self, batch: &Batch, hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
         let mut inputs = self.batch_inputs(batch, 1.0)?;
@@ -297,9 +242,42 @@ impl Trainer for LlamaTrainer {
         Ok(())
     }
 
-    fn inner_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<StepStats> {
-        let queued = self.queue_step(micro_batches, hyper)?;
-        self.finish_step(queued)
+    fn queue_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<QueuedStep> {
+        hyper.validate()?;
+        self.check_loaded()?;
+        self.check_moments()?;
+        if self.overwritten.is_some() {
+            return Err(ModelError::Order { reason: "a peer's update is being tried; undo it before training".into() });
+        }
+        let mut queued = QueuedStep::default();
+        let mut counted = Vec::with_capacity(micro_batches.len());
+        for batch in micro_batches {
+            batch.check(&self.config)?;
+            queued.stats.tokens += batch.tokens().len() as u64;
+            let targets = batch.targets(self.config.masked_target).count;
+            if targets > 0 {
+                queued.stats.targets += targets;
+                counted.push(batch);
+            }
+        }
+        match counted.as_slice() {
+            [] => return Ok(queued),
+            [batch] => self.fused_step(batch, hyper, &mut queued)?,
+            batches => self.accumulated_step(batches, hyper, &mut queued)?,
+        }
+        self.step += 1;
+        Ok(queued)
+    }
+
+    fn finish_step(&mut self, queued: QueuedStep) -> Result<StepStats> {
+        let mut stats = queued.stats;
+        for loss in queued.losses {
+            stats.loss += scalar(self.executor.as_ref(), loss)?;
+        }
+        if let Some(norm) = queued.grad_norm {
+            stats.grad_norm = scalar(self.executor.as_ref(), norm)?;
+        }
+        Ok(stats)
     }
 
     fn losses(&mut self, batch: &Batch) -> Result<Vec<SequenceLoss>> {

@@ -9,6 +9,7 @@ use crate::{Batch, ModelError, Result, SparseUpdate};
 use serde::{Deserialize, Serialize};
 
 use templar_protocol::ParamSpec;
+use templar_tensor::Array;
 
 /// The numbers of one inner step; they are inputs of the compiled program, so changing them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,17 @@ pub struct StepStats {
     pub targets: u64,
 }
 
+/// A step that was handed to the engine.
+#[derive(Debug, Default)]
+pub struct QueuedStep {
+    /// What is known of it already: tokens and targets.
+    pub stats: StepStats,
+    /// Scalars that add up to the loss.
+    pub losses: Vec<Array>,
+    /// The gradient's norm before clipping; none when no step was taken.
+    pub grad_norm: Option<Array>,
+}
+
 /// The loss of one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceLoss {
@@ -103,7 +115,23 @@ pub trait Trainer: Send {
     ///
     /// # Errors
     /// A batch that does not fit the model, a hyper-parameter that is not usable, or an update being tried.
-    fn inner_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<StepStats>;
+    fn inner_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<StepStats> {
+        let queued = self.queue_step(micro_batches, hyper)?;
+        self.finish_step(queued)
+    }
+
+    /// As [`Trainer::inner_step`], but may return when the step is queued: the engine works on it while the next one is
+    /// prepared. Steps are finished in the order in which they were queued.
+    ///
+    /// # Errors
+    /// As [`Trainer::inner_step`]; what the engine reports late comes with [`Trainer::finish_step`].
+    fn queue_step(&mut self, micro_batches: &[Batch], hyper: &InnerHyper) -> Result<QueuedStep>;
+
+    /// Waits for a queued step and says what it saw.
+    ///
+    /// # Errors
+    /// The engine failed; θ and moments are then to be loaded again.
+    fn finish_step(&mut self, queued: QueuedStep) -> Result<StepStats>;
 
     /// The loss of each sequence, computed forward in f32.
     ///

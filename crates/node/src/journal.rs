@@ -223,6 +223,9 @@ pub struct TrainingEntry {
     pub upload_margin_ms: Option<i64>,
     /// Learning rate of the last inner step.
     pub learning_rate: f64,
+    /// Time that inner steps waited for their batches, ms.
+    #[serde(default)]
+    pub data_wait_ms: u64,
 }
 
 /// Maps by uid, with uids as texts: keys of tagged JSON objects are read as nothing else.

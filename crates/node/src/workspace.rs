@@ -5,10 +5,15 @@
 
 use crate::recipe;
 use templar_codec::{self as codec, Header, Layout, Opened, Refusal, SparseUpdate};
-use templar_model::{Batch, ModelError, Moments, Schedule, SequenceLoss, Trainer};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use templar_model::{Batch, ModelError, Moments, QueuedStep, Schedule, SequenceLoss, StepStats, Trainer};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::{Digest, GlobalStep, ParamSpec, Theta, ThetaDigest};
 use templar_wallet::Signer;
+
+/// Steps whose batches are ready before they are needed.
+const STEPS_AHEAD: usize = 2;
 
 /// What the engine's parameters are at present.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +41,29 @@ pub struct TrainReport {
     pub gradient_norm: f64,
     /// Rate of the last step.
     pub learning_rate: f64,
+    /// Time that steps waited for their batches.
+    pub data_wait: Duration,
+}
+
+impl TrainReport {
+    /// Adds a step; one without a target does not count.
+    fn count(&mut self, step: u32, rate: f64, stats: StepStats) -> Result<(), WorkError> {
+        self.tokens += stats.tokens;
+        if stats.targets == 0 {
+            return Ok(());
+        }
+        if !stats.loss.is_finite() || !stats.grad_norm.is_finite() {
+            return Err(WorkError::NotFinite { step, loss: stats.loss, gradient_norm: stats.grad_norm });
+        }
+        if self.steps == 0 {
+            self.entry_loss = stats.loss;
+        }
+        self.steps += 1;
+        self.last_loss = stats.loss;
+        self.learning_rate = rate;
+        self.gradient_norm += stats.grad_norm;
+        Ok(())
+    }
 }
 
 /// Something in the workspace failed.
@@ -131,52 +159,64 @@ impl Workspace {
         Ok(())
     }
 
-    /// Takes inner steps from θ over `rows(step)`, the token rows of each step, until they are done or `stop` says so.
+    /// Takes inner steps from θ over `rows(step)`, the token rows of each step, until they are done or `stop` says so. Rows are
+    /// read and made into batches ahead by a thread of their own, and a step is queued while the one before runs.
     ///
     /// # Errors
     /// The engine failed or a batch does not fit.
     pub fn train(
         &mut self,
         global_step: GlobalStep,
-        mut rows: impl FnMut(u32) -> Result<Option<Vec<u32>>, WorkError>,
+        mut rows: impl FnMut(u32) -> Result<Option<Vec<u32>>, WorkError> + Send,
         stop: impl Fn() -> bool,
     ) -> Result<TrainReport, WorkError> {
         self.load()?;
+        let steps = u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX);
+        let (seq_len, micro_rows) = (self.hparams.sequence_length, self.hparams.micro_batch_size);
+        std::thread::scope(|scope| {
+            let (send, batches) = mpsc::sync_channel(STEPS_AHEAD);
+            scope.spawn(move || {
+                for step in 0..steps {
+                    let ready = rows(step).and_then(|tokens| tokens.map(|tokens| micro_batches(&tokens, seq_len, micro_rows)).transpose());
+                    let last = !matches!(ready, Ok(Some(_)));
+                    // Nobody receives once training has stopped.
+                    if send.send(ready).is_err() || last {
+                        break;
+                    }
+                }
+            });
+            self.take_steps(global_step, batches, stop)
+        })
+    }
+
+    fn take_steps(
+        &mut self,
+        global_step: GlobalStep,
+        batches: mpsc::Receiver<Result<Option<Vec<Batch>>, WorkError>>,
+        stop: impl Fn() -> bool,
+    ) -> Result<TrainReport, WorkError> {
         let mut report = TrainReport::default();
-        let mut norms = 0.0;
-        for step in 0..u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX) {
+        let mut queued: Option<(u32, f64, QueuedStep)> = None;
+        for step in 0.. {
             if stop() {
                 break;
             }
-            let Some(tokens) = rows(step)? else { break };
-            let batches = self.micro_batches(&tokens)?;
+            let waiting = Instant::now();
+            let Ok(ready) = batches.recv() else { break };
+            report.data_wait += waiting.elapsed();
+            let Some(batches) = ready? else { break };
             let hyper = recipe::inner_hyper(&self.hparams, &self.schedule, global_step, step);
             self.engine = Engine::Trained;
-            let stats = self.trainer.inner_step(&batches, &hyper)?;
-            report.tokens += stats.tokens;
-            if stats.targets == 0 {
-                continue;
+            let next = self.trainer.queue_step(&batches, &hyper)?;
+            if let Some((step, rate, queued)) = queued.replace((step, hyper.lr, next)) {
+                report.count(step, rate, self.trainer.finish_step(queued)?)?;
             }
-            if !stats.loss.is_finite() || !stats.grad_norm.is_finite() {
-                return Err(WorkError::NotFinite { step, loss: stats.loss, gradient_norm: stats.grad_norm });
-            }
-            if report.steps == 0 {
-                report.entry_loss = stats.loss;
-            }
-            report.steps += 1;
-            report.last_loss = stats.loss;
-            report.learning_rate = hyper.lr;
-            norms += stats.grad_norm;
         }
-        report.gradient_norm = norms / f64::from(report.steps.max(1));
+        if let Some((step, rate, queued)) = queued {
+            report.count(step, rate, self.trainer.finish_step(queued)?)?;
+        }
+        report.gradient_norm /= f64::from(report.steps.max(1));
         Ok(report)
-    }
-
-    fn micro_batches(&self, tokens: &[u32]) -> Result<Vec<Batch>, WorkError> {
-        let seq_len = self.hparams.sequence_length;
-        let row_tokens = self.hparams.micro_batch_size.max(1) * seq_len;
-        let batches = tokens.chunks(row_tokens).map(|rows| Batch::new(rows.to_vec(), rows.len() / seq_len, seq_len));
-        Ok(batches.collect::<Result<_, _>>()?)
     }
 
     /// Compresses θ − θ' with the residual and seals it; the residual keeps what is not sent. What `header`
@@ -308,10 +348,16 @@ impl Workspace {
 
     fn losses_as_loaded(&mut self, tokens: &[u32]) -> Result<Vec<f64>, WorkError> {
         let mut losses = Vec::new();
-        for batch in self.micro_batches(tokens)? {
+        for batch in micro_batches(tokens, self.hparams.sequence_length, self.hparams.micro_batch_size)? {
             let mean = |loss: SequenceLoss| loss.sum / loss.tokens.max(1) as f64;
             losses.extend(self.trainer.losses(&batch)?.into_iter().map(mean));
         }
         Ok(losses)
     }
+}
+
+/// Rows of `seq_len` tokens as batches of at most `rows_max`.
+fn micro_batches(tokens: &[u32], seq_len: usize, rows_max: usize) -> Result<Vec<Batch>, WorkError> {
+    let batches = tokens.chunks(rows_max.max(1) * seq_len).map(|rows| Batch::new(rows.to_vec(), rows.len() / seq_len, seq_len));
+    Ok(batches.collect::<Result<_, _>>()?)
 }

@@ -35,4 +35,4 @@ pub use error::{Error, Result};
 pub use executable::{Argument, Executable, ProgramMemory};
 pub use options::{CompileOptions, OptionValue, XlaOption};
 pub use plugin::{API_MINOR_MIN, Plugin};
-pub use profiler::{Profiler, Span};
+pub use profiler::{Profiler, Span, spans};

@@ -73,7 +73,16 @@ pub trait Profiling: Send {
     ///
     /// # Errors
     /// [`Error::Device`].
-    fn finish(self: Box<Self>) -> Result<Vec<Span>>;
+    fn finish(self: Box<Self>) -> Result<Profile>;
+}
+
+/// What ran while a profile was taken.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// The spans, in no particular order.
+    pub spans: Vec<Span>,
+    /// The executor's own record (XLA's `XSpace`, which its viewers read); empty where there is none.
+    pub raw: Vec<u8>,
 }
 
 /// Compiles programs for one kind of hardware, and moves tensors there and back.

@@ -50,7 +50,7 @@ mod tensor;
 pub use builder::Builder;
 pub use cpu::{Cpu, CpuExecutable};
 pub use error::{Error, Result};
-pub use executor::{Array, DeviceBuffer, Executable, Executor, Profiling, Span};
+pub use executor::{Array, DeviceBuffer, Executable, Executor, Profile, Profiling, Span};
 pub use grad::{Recompute, grad, grad_with};
 pub use ir::{BinaryOp, CompareOp, DType, DotDims, Node, Op, Placement, ReduceOp, RotaryLayout, TensorType, UnaryOp, Value};
 pub use pjrt::{DeviceInfo, DeviceMemory, OptionValue, Pjrt, PjrtConfig, PjrtExecutable, XlaOption};

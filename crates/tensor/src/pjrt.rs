@@ -6,7 +6,7 @@
 //! number of devices, except for the order in which sums were taken.
 
 use crate::error::{Error, Result};
-use crate::executor::{Array, DeviceBuffer, Executable, Executor, Profiling, Span};
+use crate::executor::{Array, DeviceBuffer, Executable, Executor, Profile, Profiling};
 use crate::ir::{DType, Placement, TensorType};
 use crate::program::Program;
 use crate::stablehlo::{Target, stablehlo};
@@ -248,9 +248,11 @@ struct Recording {
 }
 
 impl Profiling for Recording {
-    fn finish(self: Box<Self>) -> Result<Vec<Span>> {
+    fn finish(self: Box<Self>) -> Result<Profile> {
         let Recording { profiler, device } = *self;
-        profiler.finish().map_err(|error| device_error(&device, &error))
+        let raw = profiler.finish().map_err(|error| device_error(&device, &error))?;
+        // A record of a later form still serves its own viewers.
+        Ok(Profile { spans: templar_pjrt::spans(&raw).unwrap_or_default(), raw })
     }
 }
 

@@ -130,7 +130,7 @@ impl Miner {
         let (clock, stop) = (self.node.ctx.clock.clone(), stop.clone());
         let begun = Instant::now();
         let job = self.node.worker.run(move |work| {
-            let rows = |step: u32| {
+            let rows = move |step: u32| {
                 let rows = if null_round { &[] } else { assignment.step(step as usize) };
                 if rows.is_empty() {
                     return Ok(None);
@@ -152,6 +152,7 @@ impl Miner {
             tokens_s: report.tokens as f64 / seconds,
             gradient_norm: report.gradient_norm,
             learning_rate: report.learning_rate,
+            data_wait_ms: u64::try_from(report.data_wait.as_millis()).unwrap_or(u64::MAX),
             ..TrainingEntry::default()
         });
         // A null round has no steps and still shows the network that the miner is there.

@@ -25,7 +25,7 @@ pub struct EngineFlags {
     #[arg(long, value_name = "FILE")]
     pjrt_plugin: Option<PathBuf>,
     /// Devices to use; without it, all of the engine's.
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "gpus", value_name = "N")]
     devices: Option<usize>,
     /// Share of each GPU's memory to take at once [default: 0.93].
     #[arg(long, value_name = "SHARE", value_parser = share)]
@@ -47,12 +47,24 @@ impl EngineFlags {
         EngineRequest { engine, plugin: self.pjrt_plugin.clone(), devices: self.devices }
     }
 
+    /// The same flags, with one device where no number was asked for.
+    pub fn or_one_device(&self) -> Self {
+        Self { devices: self.devices.or(Some(1)), ..self.clone() }
+    }
+
     /// Opens the engine and says on standard error which it is and why.
     ///
     /// # Errors
     /// What was asked for is not there or does not work.
     pub fn open(&self) -> miette::Result<Engine> {
-        let options = OpenOptions::default();
+        self.open_with(OpenOptions::default())
+    }
+
+    /// As [`EngineFlags::open`], with other options than a command that trains has; a share of memory among the flags wins.
+    ///
+    /// # Errors
+    /// As [`EngineFlags::open`].
+    pub fn open_with(&self, options: OpenOptions) -> miette::Result<Engine> {
         let options = OpenOptions { memory_fraction: self.gpu_memory.or(options.memory_fraction), ..options };
         let engine = open(&self.request(), &Environment::of_process(), &options).into_diagnostic()?;
         eprintln!("{}", engine.line);

@@ -34,6 +34,7 @@ fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {
         object_bytes: 61_440,
         upload_margin_ms: Some(1720),
         learning_rate: 4e-3,
+        data_wait_ms: 0,
     };
     let refused = miners > 2 && number.is_multiple_of(3);
     WindowEntry {

@@ -1,25 +1,13 @@
-//! `templar bench`: how fast parts of the system are on this machine.
+//! `templar bench codec`: how fast pseudo-gradients are compressed and aggregated.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use miette::{IntoDiagnostic, WrapErr};
 use std::fmt::Write as _;
 use templar_codec::bench::{BenchConfig, BenchReport, run};
 
-/// Times parts of the system on this machine.
+/// Compress pseudo-gradients, open and aggregate them, beside a copy of memory.
 #[derive(Debug, Args)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    command: BenchCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum BenchCommand {
-    /// Compress pseudo-gradients, open and aggregate them, beside a copy of memory.
-    Codec(CodecArgs),
-}
-
-#[derive(Debug, Args)]
-struct CodecArgs {
+pub struct CodecArgs {
     /// Elements of the model, in matrices of width 2048; without it, a Llama of width 2048 with two layers (234 million).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=20_000_000_000))]
     params: Option<u64>,
@@ -31,20 +19,19 @@ struct CodecArgs {
     json: bool,
 }
 
-impl BenchArgs {
+impl CodecArgs {
     /// Measures and prints.
     ///
     /// # Errors
     /// When the measurement cannot be set up.
     pub fn run(self) -> miette::Result<()> {
-        let BenchCommand::Codec(args) = self.command;
-        let peers = usize::from(args.peers);
-        let config = match args.params {
+        let peers = usize::from(self.peers);
+        let config = match self.params {
             Some(params) => BenchConfig::of_size(usize::try_from(params).into_diagnostic()?, peers),
             None => BenchConfig::standard(peers),
         };
         let report = run(&config).into_diagnostic().wrap_err("the codec could not be timed")?;
-        if args.json {
+        if self.json {
             println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
         } else {
             print!("{}", text(&report)?);
