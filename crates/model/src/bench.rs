@@ -1,7 +1,8 @@
 //! How fast a model trains and evaluates on an executor.
 //!
 //! Steps are queued one ahead, so that the engine never waits for the host; a step's time is that between two results.
-//! Medians are reported. Tokens are random (seeded) and the same in every step, so the loss falls.
+//! Medians are reported. Without text, tokens are random
+//! (seeded) and the same in every step, so the loss falls.
 
 use crate::{Batch, InnerHyper, LlamaConfig, LlamaTrainer, Optimizer, Result, Trainer, TrainerOptions, initialise};
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub struct BenchConfig {
     pub options: TrainerOptions,
     /// Seed of parameters and tokens.
     pub seed: u64,
+    /// Tokens to train on, each step on the next ones; random ones, the same in every step, when empty.
+    pub tokens: Vec<u32>,
 }
 
 /// What was measured.
@@ -87,26 +90,31 @@ pub fn train_flops_per_token(model: &LlamaConfig, seq_len: usize) -> f64 {
 /// The model does not fit the executor, or the executor failed.
 pub fn train(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchReport> {
     let mut trainer = loaded(config, &executor)?;
-    let batches = vec![batch(config)?; config.accumulate.max(1)];
+    let mut made = 0;
+    let mut batches = || -> Result<Vec<Batch>> {
+        let first = made;
+        made += config.accumulate.max(1);
+        (first..made).map(|index| batch(config, index)).collect()
+    };
     let hyper = InnerHyper { lr: 3e-4, ..InnerHyper::default() };
     let mut clock = Clock::new();
     let mut losses = Vec::new();
     // The first step is waited for alone, so that its time is its own; then one is always queued ahead.
-    let first = trainer.queue_step(&batches, &hyper)?;
+    let first = trainer.queue_step(&batches()?, &hyper)?;
     losses.push(trainer.finish_step(first)?.loss);
     clock.tick();
-    let mut ahead = trainer.queue_step(&batches, &hyper)?;
+    let mut ahead = trainer.queue_step(&batches()?, &hyper)?;
     for _ in 1..config.warmup + config.steps {
-        let next = trainer.queue_step(&batches, &hyper)?;
+        let next = trainer.queue_step(&batches()?, &hyper)?;
         losses.push(trainer.finish_step(std::mem::replace(&mut ahead, next))?.loss);
         clock.tick();
     }
     trainer.finish_step(ahead)?;
     let profile = profiled(config, executor.as_ref(), || {
-        let queued = trainer.queue_step(&batches, &hyper)?;
+        let queued = trainer.queue_step(&batches()?, &hyper)?;
         trainer.finish_step(queued).map(|_| ())
     })?;
-    let tokens = config.rows * config.seq_len * batches.len();
+    let tokens = config.rows * config.seq_len * config.accumulate.max(1);
     let flops = train_flops_per_token(&config.model, config.seq_len);
     Ok(BenchReport { profile, ..clock.report(config, executor.as_ref(), losses, tokens, TRAIN_FORMULA, flops) })
 }
@@ -117,7 +125,7 @@ pub fn train(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchR
 /// The model does not fit the executor, or the executor failed.
 pub fn eval(config: &BenchConfig, executor: Arc<dyn Executor>) -> Result<BenchReport> {
     let mut trainer = loaded(config, &executor)?;
-    let batch = batch(config)?;
+    let batch = batch(config, 0)?;
     let mut clock = Clock::new();
     let mut losses = Vec::new();
     for _ in 0..config.warmup + config.steps {
@@ -148,8 +156,13 @@ fn loaded(config: &BenchConfig, executor: &Arc<dyn Executor>) -> Result<LlamaTra
     Ok(trainer)
 }
 
-fn batch(config: &BenchConfig) -> Result<Batch> {
+/// Batch number `index`.
+fn batch(config: &BenchConfig, index: usize) -> Result<Batch> {
     let count = config.rows * config.seq_len;
+    if !config.tokens.is_empty() {
+        let tokens = config.tokens.iter().copied().cycle().skip(index.wrapping_mul(count) % config.tokens.len()).take(count);
+        return Batch::new(tokens.collect(), config.rows, config.seq_len);
+    }
     let mut state = config.seed ^ 0x9E37_79B9_7F4A_7C15;
     let mut draw = || {
         // xorshift64: any spread will do.
@@ -237,6 +250,7 @@ mod tests {
             profile: 0,
             options: TrainerOptions::default(),
             seed: 1,
+            tokens: Vec::new(),
         };
         let trained = train(&config, Arc::new(Cpu::new())).unwrap();
         assert_eq!(trained.losses.len(), 22);

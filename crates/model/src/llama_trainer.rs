@@ -118,10 +118,6 @@ impl LlamaTrainer {
         self.specs.iter().zip(tensors).map(upload).collect()
     }
 
-    fn zeros(&self) -> Result<Vec<Array>> {
-        self.specs.iter().map(|spec| Ok(self.executor.upload_placed(Tensor::zeros(&spec.shape)?, Placement::Sharded)?)).collect()
-    }
-
     /// Copies of arrays on the host; zeros where there is none.
     fn download_all(&self, arrays: &[Array]) -> Result<Vec<Vec<f32>>> {
         if arrays.is_empty() {
@@ -179,7 +175,10 @@ impl LlamaTrainer {
     /// Runs a program that donates θ and the moments and returns them; gives its further outputs.
     fn run_on_state(&mut self, kind: Kind, rest: Vec<Array>) -> Result<Vec<Array>> {
         if self.m.is_empty() {
-            (self.m, self.v) = (self.zeros()?, self.zeros()?);
+            // Made where they live: they are as large as θ, twice.
+            let mut zeros = self.programs.get(Kind::Zeros)?.run(Vec::new())?;
+            self.v = zeros.split_off(self.specs.len());
+            self.m = zeros;
         }
         let program = self.programs.get(kind)?;
         let state = [&mut self.params, &mut self.m, &mut self.v].map(std::mem::take);

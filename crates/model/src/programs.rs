@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Accumulate { rows: usize, seq_len: usize },
     /// params, m, v, gradients (all but the gradients donated), scalars → params, m, v, gradient norm.
     Update,
+    /// nothing → zeros in the shapes of m and v.
+    Zeros,
     /// params, tokens, targets → loss of each position `[rows, seq]`.
     Losses { rows: usize, seq_len: usize },
     /// params, tokens `[1, seq]`, one-hot position `[1, seq]` → logits `[1, vocab]`.
@@ -102,6 +104,7 @@ impl Recipe {
             Kind::Gradient { rows, seq_len } => self.gradient(&mut b, rows, seq_len),
             Kind::Accumulate { rows, seq_len } => self.accumulate(&mut b, rows, seq_len),
             Kind::Update => self.update(&mut b),
+            Kind::Zeros => self.zeros(&mut b),
             Kind::Losses { rows, seq_len } => self.losses(&mut b, rows, seq_len),
             Kind::NextToken { seq_len } => self.next_token(&mut b, seq_len),
         }
@@ -148,6 +151,15 @@ impl Recipe {
         let (next, norm) = self.optimizer.update(b, &state, &grads, &scalars);
         state_outputs(b, &self.config, &state, &next);
         b.output("grad_norm", norm);
+    }
+
+    fn zeros(&self, b: &mut Builder) {
+        for prefix in ["m.", "v."] {
+            for spec in self.config.params() {
+                let zeros = b.splat(&spec.shape, 0.0);
+                b.output_placed(&format!("{prefix}{}", spec.name), zeros, Placement::Sharded);
+            }
+        }
     }
 
     fn losses(&self, b: &mut Builder, rows: usize, seq_len: usize) {

@@ -143,13 +143,18 @@ impl Profiler {
         self.call("stopping the profiler", self.api.stop)?;
         let mut args =
             CollectArgs { struct_size: size_of::<CollectArgs>(), profiler: self.handle, buffer: std::ptr::null_mut(), buffer_size: 0 };
-        // Without a buffer the plugin says how much it needs.
         check(self.api, "collecting the profile", self.api.collect, &mut args)?;
-        let mut bytes = vec![0u8; args.buffer_size];
-        if !bytes.is_empty() {
-            args.buffer = bytes.as_mut_ptr();
-            check(self.api, "collecting the profile", self.api.collect, &mut args)?;
+        if args.buffer_size == 0 {
+            return Ok(Vec::new());
         }
+        if !args.buffer.is_null() {
+            // SAFETY: the plugin named its own memory, which lives as long as the profiler.
+            return Ok(unsafe { std::slice::from_raw_parts(args.buffer, args.buffer_size) }.to_vec());
+        }
+        // It said how much it needs, and writes when it is given that.
+        let mut bytes = vec![0u8; args.buffer_size];
+        args.buffer = bytes.as_mut_ptr();
+        check(self.api, "collecting the profile", self.api.collect, &mut args)?;
         Ok(bytes)
     }
 }
@@ -204,6 +209,10 @@ fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
     let mut out = Vec::new();
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;
+        if tag == 0 {
+            // Plugins end the record with a zero.
+            break;
+        }
         let field = match tag & 7 {
             0 => Field::Number(varint(&mut bytes)?),
             1 => Field::Number(u64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?)),

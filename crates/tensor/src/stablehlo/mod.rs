@@ -155,7 +155,12 @@ impl Writer<'_> {
                 let from = self.ty(node.operands[0]);
                 format!("reduce({operands} init: {init}) applies stablehlo.{body} across dimensions = {axes:?} : ({from}, {scalar}) -> {ty}")
             }
-            Op::DotGeneral(dot) => format!("dot_general {operands}, {} : {signature}", dot_dims(dot)),
+            Op::DotGeneral(dot) => {
+                // Without a word, GPUs would round f32 operands to 10 bits.
+                let exact = self.program.tensor_type(node.operands[0]).dtype == DType::F32;
+                let precision = if exact { ", precision = [HIGHEST, HIGHEST]" } else { "" };
+                format!("dot_general {operands}, {}{precision} : {signature}", dot_dims(dot))
+            }
             Op::TakeRows => return self.take_rows(node),
             Op::ScatterAddRows => return self.scatter_add_rows(node),
             Op::Place(placement) => return self.place(node, *placement),

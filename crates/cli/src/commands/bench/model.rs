@@ -97,6 +97,9 @@ pub struct ModelArgs {
     /// Compile anew, although an earlier run kept the program.
     #[arg(long)]
     fresh: bool,
+    /// Train on the bytes of FILE, each step on the next ones, instead of random tokens; it may stand several times.
+    #[arg(long, value_name = "FILE")]
+    text: Vec<PathBuf>,
     /// Run the same model elsewhere too, and print the ratio.
     #[arg(long, value_name = "PEER")]
     compare: Option<PeerArg>,
@@ -178,6 +181,16 @@ impl ModelArgs {
         Ok(model)
     }
 
+    /// The bytes of all texts as tokens.
+    fn read_text(&self) -> miette::Result<Vec<u32>> {
+        let mut tokens = Vec::new();
+        for path in &self.text {
+            let bytes = std::fs::read(path).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", path.display()))?;
+            tokens.extend(bytes.into_iter().map(u32::from));
+        }
+        Ok(tokens)
+    }
+
     fn measure(&self, work: Work) -> miette::Result<Report> {
         let model = self.config()?;
         let xla = self.xla.iter().map(|text| {
@@ -206,6 +219,7 @@ impl ModelArgs {
             profile: if self.profile.is_some() { 3 } else { 0 },
             options: TrainerOptions { compute_type, recompute },
             seed: 1,
+            tokens: self.read_text()?,
         };
         let run = if work == Work::Train { train } else { eval };
         let figures = run(&config, engine.executor.clone()).into_diagnostic().wrap_err("the model could not be timed")?;
