@@ -7,7 +7,7 @@
 use crate::element::Element;
 use crate::safetensors_format::{header_bytes, read_data, read_header, write_data};
 use crate::{ModelError, Moments, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -131,14 +131,21 @@ pub fn prefixed(prefix: &str, specs: &[ParamSpec]) -> Vec<ParamSpec> {
     specs.iter().map(|spec| ParamSpec { name: format!("{prefix}{}", spec.name), shape: spec.shape.clone() }).collect()
 }
 
-/// Writes the optimiser's state atomically: tensors `m.<name>` and `v.<name>`, and the step in the metadata.
+/// Writes the optimiser's state atomically: tensors `m.<name>` and `v.<name>`, and the step in the metadata. The single element
+/// that stands in the place of a second moment where an optimiser has none is written as such.
 ///
 /// # Errors
 /// As [`write()`].
 pub fn write_moments(path: &Path, specs: &[ParamSpec], moments: Moments) -> Result<Digest> {
     let Moments { step, m, v } = moments;
+    let kept: Vec<bool> = v.iter().map(|values| values.len() != 1).collect();
     let tensors: Theta = m.into_iter().chain(v).collect();
-    write(path, &moment_specs(specs), &tensors, &Metadata::from([(STEP_KEY.into(), step.to_string())]))
+    write(
+        path,
+        &moment_specs(specs, |index| kept.get(index) == Some(&true)),
+        &tensors,
+        &Metadata::from([(STEP_KEY.into(), step.to_string())]),
+    )
 }
 
 /// Reads what [`write_moments`] wrote.
@@ -146,16 +153,27 @@ pub fn write_moments(path: &Path, specs: &[ParamSpec], moments: Moments) -> Resu
 /// # Errors
 /// As [`read`]; a missing or malformed step is a [`ModelError::Checkpoint`].
 pub fn read_moments(path: &Path, specs: &[ParamSpec]) -> Result<Moments> {
-    let mut loaded = read(path, &moment_specs(specs))?;
+    let file = crate::TensorFile::open(path)?;
+    let placeholders: BTreeSet<&str> =
+        file.specs().iter().filter(|spec| spec.shape == PLACEHOLDER).map(|spec| spec.name.as_str()).collect();
+    let kept = |index: usize| !placeholders.contains(format!("v.{}", specs[index].name).as_str());
+    let mut loaded = read(path, &moment_specs(specs, kept))?;
     let step = loaded.metadata.get(STEP_KEY).and_then(|step| step.parse().ok());
     let step = step.ok_or_else(|| refused("its metadata has no step of the optimiser".into()))?;
     let v = loaded.tensors.split_off(specs.len());
     Ok(Moments { step, m: loaded.tensors, v })
 }
 
-fn moment_specs(specs: &[ParamSpec]) -> Vec<ParamSpec> {
+/// Shape of what stands in the place of a second moment that an optimiser does not have.
+const PLACEHOLDER: [usize; 1] = [1];
+
+/// Names and shapes in a file of moments, where the second moment `index` is there if it is `kept`.
+fn moment_specs(specs: &[ParamSpec], kept: impl Fn(usize) -> bool) -> Vec<ParamSpec> {
     let mut both = prefixed("m.", specs);
-    both.extend(prefixed("v.", specs));
+    both.extend(prefixed("v.", specs).into_iter().enumerate().map(|(index, spec)| match kept(index) {
+        true => spec,
+        false => ParamSpec { shape: PLACEHOLDER.to_vec(), ..spec },
+    }));
     both
 }
 
@@ -336,7 +354,7 @@ mod tests {
         write_moments(&path, &specs, moments.clone()).unwrap();
         assert_eq!(read_moments(&path, &specs).unwrap(), moments);
         let theta = folder.path().join("theta.safetensors");
-        write(&theta, &moment_specs(&specs), &[moments.m, moments.v].concat(), &Metadata::new()).unwrap();
+        write(&theta, &moment_specs(&specs, |_| true), &[moments.m, moments.v].concat(), &Metadata::new()).unwrap();
         assert!(matches!(read_moments(&theta, &specs), Err(ModelError::Checkpoint { .. })));
     }
 

@@ -5,8 +5,8 @@
 //! and then every call says to load θ again.
 
 use crate::checkpoint::check_lengths;
-use crate::optim::Scalars;
 use crate::llama::Compute;
+use crate::optim::Rule;
 use crate::programs::{Kind, Programs, Recipe};
 use crate::{Batch, InnerHyper, LlamaConfig, ModelError, Moments, Optimizer, QueuedStep, Result, SequenceLoss, SparseUpdate, StepStats, Trainer};
 use std::sync::Arc;
@@ -19,6 +19,9 @@ pub struct LlamaTrainer {
     specs: Vec<ParamSpec>,
     executor: Arc<dyn Executor>,
     programs: Programs,
+    rule: Rule,
+    /// Names and shapes of the second moments, which some optimisers keep for some parameters only.
+    second_moments: Vec<ParamSpec>,
     /// θ, or empty before the first load and after a device failed.
     params: Vec<Array>,
     /// First and second moments; empty while they are all zero, so that who only evaluates pays nothing for them.
@@ -57,8 +60,12 @@ impl LlamaTrainer {
         config.validate()?;
         let compute = Compute { dtype: options.compute_type.unwrap_or(executor.compute_type()), devices: executor.devices() };
         let recipe = Recipe { config: config.clone(), optimizer, compute, recompute: options.recompute };
+        let specs = config.params();
+        let rule = Rule::new(optimizer, &specs, compute.dtype);
         Ok(Self {
-            specs: config.params(),
+            second_moments: rule.second_moments(),
+            specs,
+            rule,
             programs: Programs::new(recipe, executor.clone()),
             config,
             executor,
@@ -110,18 +117,18 @@ impl LlamaTrainer {
         Ok(())
     }
 
-    /// Uploads `tensors`, which have been checked against the specs.
-    fn upload_all<'a>(&self, tensors: impl IntoIterator<Item = std::borrow::Cow<'a, [f32]>>) -> Result<Vec<Array>> {
+    /// Uploads `tensors`, which have been checked against `specs`.
+    fn upload_all<'a>(&self, specs: &[ParamSpec], tensors: impl IntoIterator<Item = std::borrow::Cow<'a, [f32]>>) -> Result<Vec<Array>> {
         let upload = |(spec, values): (&ParamSpec, std::borrow::Cow<'a, [f32]>)| {
             Ok(self.executor.upload_placed(Tensor::f32(&spec.shape, values.into_owned())?, Placement::Sharded)?)
         };
-        self.specs.iter().zip(tensors).map(upload).collect()
+        specs.iter().zip(tensors).map(upload).collect()
     }
 
-    /// Copies of arrays on the host; zeros where there is none.
-    fn download_all(&self, arrays: &[Array]) -> Result<Vec<Vec<f32>>> {
+    /// Copies of arrays on the host; zeros of `specs` where there is none.
+    fn download_all(&self, specs: &[ParamSpec], arrays: &[Array]) -> Result<Vec<Vec<f32>>> {
         if arrays.is_empty() {
-            return Ok(self.specs.iter().map(|spec| vec![0.0; spec.len()]).collect());
+            return Ok(specs.iter().map(|spec| vec![0.0; spec.len()]).collect());
         }
         arrays.iter().map(|array| Ok(self.executor.download(array.clone())?.into_f32()?)).collect()
     }
@@ -138,7 +145,7 @@ impl LlamaTrainer {
     }
 
     fn scalar_inputs(&self, hyper: &InnerHyper) -> Result<Vec<Array>> {
-        Scalars::tensors(hyper, self.step + 1).into_iter().map(|tensor| Ok(self.executor.upload(tensor)?)).collect()
+        self.rule.scalar_tensors(hyper, self.step + 1).into_iter().map(|tensor| Ok(self.executor.upload(tensor)?)).collect()
     }
 
     /// Gradient, clipping and update in one program.
@@ -237,7 +244,7 @@ impl Trainer for LlamaTrainer {
         // The old θ goes first: two copies at a time would not fit where one barely does.
         self.params.clear();
         self.overwritten = None;
-        self.params = self.upload_all(theta.iter().map(|values| values.as_slice().into()))?;
+        self.params = self.upload_all(&self.specs, theta.iter().map(|values| values.as_slice().into()))?;
         Ok(())
     }
 
@@ -351,14 +358,19 @@ impl Trainer for LlamaTrainer {
 
     fn moments(&mut self) -> Result<Moments> {
         self.check_moments()?;
-        Ok(Moments { step: self.step, m: self.download_all(&self.m)?, v: self.download_all(&self.v)? })
+        let m = self.download_all(&self.specs, &self.m)?;
+        Ok(Moments { step: self.step, m, v: self.download_all(&self.second_moments, &self.v)? })
     }
 
     fn load_moments(&mut self, moments: Moments) -> Result<()> {
-        check_lengths(&self.specs, &moments.m)?;
-        check_lengths(&self.specs, &moments.v)?;
-        self.m = self.upload_all(moments.m.into_iter().map(Into::into))?;
-        self.v = self.upload_all(moments.v.into_iter().map(Into::into))?;
+        if moments.m.is_empty() && moments.v.is_empty() {
+            (self.m, self.v) = (Vec::new(), Vec::new());
+        } else {
+            check_lengths(&self.specs, &moments.m)?;
+            check_lengths(&self.second_moments, &moments.v)?;
+            self.m = self.upload_all(&self.specs, moments.m.into_iter().map(Into::into))?;
+            self.v = self.upload_all(&self.second_moments, moments.v.into_iter().map(Into::into))?;
+        }
         self.step = moments.step;
         self.moments_lost = false;
         Ok(())

@@ -4,7 +4,7 @@
 //! else. What is kept is bounded: beyond [`KEPT_MAX`] programs the one unused for longest is dropped.
 
 use crate::llama::{Compute, Llama, param_inputs};
-use crate::optim::{Optimizer, Scalars, State};
+use crate::optim::{Optimizer, Rule, State};
 use crate::{LlamaConfig, Result};
 use std::sync::Arc;
 use templar_tensor::{Builder, DType, Executable, Executor, Placement, Program, Recompute, Value, grad_with};
@@ -111,12 +111,17 @@ impl Recipe {
         b.finish()
     }
 
+    fn rule(&self) -> Rule {
+        Rule::new(self.optimizer, &self.config.params(), self.compute.dtype)
+    }
+
     fn step(&self, b: &mut Builder, rows: usize, seq_len: usize) {
-        let state = state_inputs(b, &self.config);
+        let rule = self.rule();
+        let state = state_inputs(b, &self.config, &rule);
         let batch = BatchInputs::new(b, rows, seq_len);
-        let scalars = Scalars::inputs(b);
+        let scalars = rule.scalar_inputs(b);
         let (loss, grads) = batch.loss_and_grads(b, self, &state.params);
-        let (next, norm) = self.optimizer.update(b, &state, &grads, &scalars);
+        let (next, norm) = rule.update(b, &state, &grads, &scalars);
         state_outputs(b, &self.config, &state, &next);
         b.output("loss", loss);
         b.output("grad_norm", norm);
@@ -145,17 +150,19 @@ impl Recipe {
     }
 
     fn update(&self, b: &mut Builder) {
-        let state = state_inputs(b, &self.config);
+        let rule = self.rule();
+        let state = state_inputs(b, &self.config, &rule);
         let grads = param_inputs(b, &self.config, "grad.");
-        let scalars = Scalars::inputs(b);
-        let (next, norm) = self.optimizer.update(b, &state, &grads, &scalars);
+        let scalars = rule.scalar_inputs(b);
+        let (next, norm) = rule.update(b, &state, &grads, &scalars);
         state_outputs(b, &self.config, &state, &next);
         b.output("grad_norm", norm);
     }
 
     fn zeros(&self, b: &mut Builder) {
-        for prefix in ["m.", "v."] {
-            for spec in self.config.params() {
+        let rule = self.rule();
+        for (prefix, specs) in [("m.", self.config.params()), ("v.", rule.second_moments())] {
+            for spec in specs {
                 let zeros = b.splat(&spec.shape, 0.0);
                 b.output_placed(&format!("{prefix}{}", spec.name), zeros, Placement::Sharded);
             }
@@ -179,8 +186,11 @@ impl Recipe {
     }
 }
 
-fn state_inputs(b: &mut Builder, config: &LlamaConfig) -> State {
-    State { params: param_inputs(b, config, ""), m: param_inputs(b, config, "m."), v: param_inputs(b, config, "v.") }
+fn state_inputs(b: &mut Builder, config: &LlamaConfig, rule: &Rule) -> State {
+    let (params, m) = (param_inputs(b, config, ""), param_inputs(b, config, "m."));
+    let second = rule.second_moments();
+    let v = second.iter().map(|spec| b.input_placed(&format!("v.{}", spec.name), DType::F32, &spec.shape, Placement::Sharded)).collect();
+    State { params, m, v }
 }
 
 fn state_outputs(b: &mut Builder, config: &LlamaConfig, state: &State, next: &State) {

@@ -14,22 +14,46 @@ use templar_tensor::Array;
 /// The numbers of one inner step; they are inputs of the compiled program, so changing them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InnerHyper {
-    /// Learning rate of this step.
+    /// Learning rate of this step; under Muon that of the matrices that it orthogonalises.
     pub lr: f64,
     /// Decay of the first and of the second moment.
     pub betas: (f64, f64),
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay, multiplied by the learning rate.
+    /// Decoupled weight decay, multiplied by the learning rate; under Muon that of the parameters that Adam trains.
     pub weight_decay: f64,
     /// The gradient's L2 norm over all parameters is scaled down to this.
     pub clip_norm: f64,
+    /// What Muon needs besides; without effect under AdamW.
+    pub muon: MuonHyper,
+}
+
+/// Numbers of an inner step that only Muon reads (§6.6).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MuonHyper {
+    /// Decay of the momentum, μ.
+    pub momentum: f64,
+    /// Decoupled weight decay of the matrices that are orthogonalised.
+    pub weight_decay: f64,
+    /// Learning rate of the token embedding, as a factor of [`InnerHyper::lr`].
+    pub embed_lr_scale: f64,
+    /// The same for a head that is called `lm_head`.
+    pub head_lr_scale: f64,
+    /// The same for everything that is no matrix.
+    pub scalar_lr_scale: f64,
+}
+
+impl Default for MuonHyper {
+    /// The shipped values (§6.6).
+    fn default() -> Self {
+        Self { momentum: 0.95, weight_decay: 0.01, embed_lr_scale: 0.2, head_lr_scale: 0.2, scalar_lr_scale: 0.2 }
+    }
 }
 
 impl Default for InnerHyper {
     /// The shipped AdamW values (§6.5) with the reference's base learning rate.
     fn default() -> Self {
-        Self { lr: 1.17e-4, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, clip_norm: 1.0 }
+        Self { lr: 1.17e-4, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, clip_norm: 1.0, muon: MuonHyper::default() }
     }
 }
 
@@ -47,6 +71,11 @@ impl InnerHyper {
             ("epsilon", self.eps, self.eps > 0.0),
             ("the weight decay", self.weight_decay, self.weight_decay >= 0.0),
             ("the clipping norm", self.clip_norm, self.clip_norm > 0.0),
+            ("the momentum", self.muon.momentum, (0.0..1.0).contains(&self.muon.momentum)),
+            ("the matrices' weight decay", self.muon.weight_decay, self.muon.weight_decay >= 0.0),
+            ("the embedding's scale of the learning rate", self.muon.embed_lr_scale, self.muon.embed_lr_scale >= 0.0),
+            ("the head's scale of the learning rate", self.muon.head_lr_scale, self.muon.head_lr_scale >= 0.0),
+            ("the scalars' scale of the learning rate", self.muon.scalar_lr_scale, self.muon.scalar_lr_scale >= 0.0),
         ];
         match checks.into_iter().find(|(_, value, holds)| !(value.is_finite() && *holds)) {
             Some((name, value, _)) => Err(ModelError::Schedule { reason: format!("{name} is {value}") }),
@@ -93,9 +122,9 @@ pub struct SequenceLoss {
 pub struct Moments {
     /// Optimiser steps taken so far.
     pub step: u64,
-    /// First moments, in the order and lengths of the parameters.
+    /// First moments, or Muon's momentum, in the order and lengths of the parameters. Empty together with `v` when all are zero.
     pub m: Vec<Vec<f32>>,
-    /// Second moments.
+    /// Second moments; one unused element for each matrix that Muon orthogonalises.
     pub v: Vec<Vec<f32>>,
 }
 
@@ -163,9 +192,9 @@ pub trait Trainer: Send {
     /// A device that cannot be read.
     fn moments(&mut self) -> Result<Moments>;
 
-    /// Replaces the optimiser's state.
+    /// Replaces the optimiser's state; [`Moments::default`] makes it all zero.
     ///
     /// # Errors
-    /// A count or length that is not the model's.
+    /// A count or length that is not the model's and the optimiser's.
     fn load_moments(&mut self, moments: Moments) -> Result<()>;
 }

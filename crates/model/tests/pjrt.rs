@@ -3,7 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;
-use templar_model::{Batch, InnerHyper, LlamaConfig, LlamaTrainer, Optimizer, Recompute, Rotary, Trainer, TrainerOptions, initialise};
+use templar_model::{
+    Batch, InnerHyper, LlamaConfig, LlamaTrainer, MuonScale, Optimizer, Recompute, Rotary, Trainer, TrainerOptions, initialise,
+};
 use templar_tensor::{Cpu, DType, Executor, OptionValue, Pjrt, PjrtConfig};
 
 fn pjrt(devices: usize) -> Option<Arc<Pjrt>> {
@@ -41,8 +43,12 @@ struct Run {
 
 /// Six steps, the last two of two micro batches, and an evaluation.
 fn train(executor: Arc<dyn Executor>, options: TrainerOptions) -> Run {
+    train_with(Optimizer::AdamW, executor, options)
+}
+
+fn train_with(optimizer: Optimizer, executor: Arc<dyn Executor>, options: TrainerOptions) -> Run {
     let config = small();
-    let mut trainer = LlamaTrainer::with_options(config.clone(), Optimizer::AdamW, executor, options).unwrap();
+    let mut trainer = LlamaTrainer::with_options(config.clone(), optimizer, executor, options).unwrap();
     trainer.load(&initialise(&config, 3).unwrap()).unwrap();
     let hyper = InnerHyper { lr: 3e-3, ..InnerHyper::default() };
     let step = |i: u32| if i < 4 { vec![batch(4, 0)] } else { vec![batch(4, 0), batch(4, 1)] };
@@ -72,6 +78,24 @@ fn training_is_the_same_on_both_executors_and_any_number_of_devices() {
         assert!((run.eval - expected.eval).abs() < 1e-5 * expected.eval, "{devices} devices");
         // The optimiser divides by the root of second moments, which magnifies rounding where a gradient is near zero.
         assert!(distance(&run.theta, &expected.theta) < 1e-4, "{devices} devices: {}", distance(&run.theta, &expected.theta));
+        assert_eq!(pjrt.live_buffers(), 0, "{devices} devices");
+    }
+}
+
+#[test]
+fn muon_is_the_same_on_both_executors_and_any_number_of_devices() {
+    let muon = Optimizer::Muon(MuonScale::Sharded);
+    let expected = train_with(muon, Arc::new(Cpu::new()), TrainerOptions::default());
+    assert!(expected.losses[3] < expected.losses[0], "{:?}", expected.losses);
+    let bf16 = TrainerOptions { compute_type: Some(DType::BF16), ..TrainerOptions::default() };
+    for (devices, options, tolerance) in [(1, TrainerOptions::default(), 1e-5), (4, TrainerOptions::default(), 1e-5), (1, bf16, 0.01)] {
+        let Some(pjrt) = pjrt(devices) else { return };
+        let run = train_with(muon, pjrt.clone(), options);
+        for (got, want) in run.losses.iter().zip(&expected.losses) {
+            assert!((got - want).abs() < tolerance * want.abs(), "{devices} devices, {options:?}: {got} and {want}");
+        }
+        let distance = distance(&run.theta, &expected.theta);
+        assert!(distance < 10.0 * tolerance, "{devices} devices, {options:?}: {distance}");
         assert_eq!(pjrt.live_buffers(), 0, "{devices} devices");
     }
 }

@@ -19,7 +19,7 @@ use std::time::Instant;
 use templar_chain::ChainError;
 use templar_codec::{Expect, Opened, max_object_bytes};
 use templar_data::{CacheError, ShardCache, ShardReader};
-use templar_model::{LlamaTrainer, ModelError, Optimizer};
+use templar_model::{LlamaTrainer, ModelError};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::sampler::{Assignment, SamplerError};
 use templar_protocol::{GlobalStep, Uid, Window};
@@ -107,7 +107,7 @@ impl Node {
         let eos = manifest.tokenizer.eos;
         let rules = recipe::rotation(run.hparams(), u32::try_from(manifest.shards.len()).unwrap_or(u32::MAX));
         let cache = ShardCache::new(&settings.dir.join("data"), manifest, endpoints, rules)?;
-        let trainer = LlamaTrainer::new(recipe::llama(run.hparams(), Some(eos))?, Optimizer::AdamW, executor)?;
+        let trainer = LlamaTrainer::new(recipe::llama(run.hparams(), Some(eos))?, recipe::optimizer(run.hparams()), executor)?;
         let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?;
         let started = Worker::start(settings.threads, workspace);
         let worker = started.map_err(|source| NodeError::Io { what: "the worker threads could not be started".into(), source })?;

@@ -4,7 +4,7 @@
 
 use templar_codec::CodecConfig;
 use templar_model::schedule::{Anneal, Cosine, Flatten};
-use templar_model::{InnerHyper, LlamaConfig, ModelError, Rotary, Schedule};
+use templar_model::{InnerHyper, LlamaConfig, ModelError, MuonHyper, MuonScale, Optimizer, Rotary, Schedule};
 use templar_protocol::GlobalStep;
 use templar_protocol::hparams::{self, Hparams};
 use templar_protocol::rotation::RotationRules;
@@ -72,12 +72,12 @@ pub fn codec(hparams: &Hparams) -> CodecConfig {
 
 /// The course of the inner learning rate (spec miner-and-trainer §7).
 pub fn schedule(hparams: &Hparams) -> Schedule {
-    let adamw = &hparams.optimizer.adamw;
+    let (base_lr, scheduler) = hparams.optimizer.course();
     let inner_steps = hparams.inner_steps as u64;
     let anneal = &hparams.anneal_mode;
     if anneal.enabled {
         return Schedule::Anneal(Anneal {
-            base_lr: adamw.learning_rate,
+            base_lr,
             start_global_step: anneal.start_global_step,
             warmup_ticks: anneal.warmup_inner_steps,
             decay_ticks: anneal.decay_outer_steps.saturating_mul(inner_steps),
@@ -85,9 +85,8 @@ pub fn schedule(hparams: &Hparams) -> Schedule {
             floor_factor: anneal.eta_min_factor,
         });
     }
-    let scheduler = &adamw.scheduler;
     Schedule::Cosine(Cosine {
-        base_lr: adamw.learning_rate,
+        base_lr,
         warmup_ticks: scheduler.warmup_steps,
         t_max_ticks: scheduler.t_max,
         floor_factor: scheduler.eta_min_factor,
@@ -98,16 +97,43 @@ pub fn schedule(hparams: &Hparams) -> Schedule {
     })
 }
 
+/// The inner optimiser of a run.
+pub fn optimizer(hparams: &Hparams) -> Optimizer {
+    match hparams.optimizer.muon().map(|muon| muon.scale) {
+        None => Optimizer::AdamW,
+        Some(hparams::MuonScale::Sharded) => Optimizer::Muon(MuonScale::Sharded),
+        Some(hparams::MuonScale::SingleDevice) => Optimizer::Muon(MuonScale::SingleDevice),
+    }
+}
+
 /// The numbers of inner step `step` after `global_step` outer steps. The rate depends on nothing else, so that a restart keeps it.
 pub fn inner_hyper(hparams: &Hparams, schedule: &Schedule, global_step: GlobalStep, step: u32) -> InnerHyper {
-    let adamw = &hparams.optimizer.adamw;
     let ticks = schedule.ticks_at(global_step.0, hparams.inner_steps as u64).saturating_add(u64::from(step));
-    InnerHyper {
-        lr: schedule.lr(ticks),
-        betas: (adamw.betas[0], adamw.betas[1]),
-        eps: adamw.eps,
-        weight_decay: adamw.weight_decay,
-        clip_norm: adamw.clip_norm,
+    let lr = schedule.lr(ticks);
+    let adamw = &hparams.optimizer.adamw;
+    match hparams.optimizer.muon() {
+        None => InnerHyper {
+            lr,
+            betas: adamw.betas.into(),
+            eps: adamw.eps,
+            weight_decay: adamw.weight_decay,
+            clip_norm: adamw.clip_norm,
+            muon: MuonHyper::default(),
+        },
+        Some(muon) => InnerHyper {
+            lr,
+            betas: muon.betas.into(),
+            eps: muon.eps,
+            weight_decay: muon.adam_weight_decay,
+            clip_norm: muon.clip_norm,
+            muon: MuonHyper {
+                momentum: muon.momentum,
+                weight_decay: muon.weight_decay,
+                embed_lr_scale: muon.embed_lr_scale,
+                head_lr_scale: muon.head_lr_scale,
+                scalar_lr_scale: muon.scalar_lr_scale,
+            },
+        },
     }
 }
 
@@ -120,4 +146,36 @@ pub fn rotation(hparams: &Hparams, shards_listed: u32) -> RotationRules {
         rules.pinned = Some(ANNEAL_SHARD.min(shards_listed.saturating_sub(1)));
     }
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn muon_has_its_own_rate_course_and_decay() {
+        let mut hparams = Hparams::preset("local").unwrap();
+        assert_eq!(optimizer(&hparams), Optimizer::AdamW);
+        let adamw = inner_hyper(&hparams, &schedule(&hparams), GlobalStep(1), 0);
+        assert_eq!((adamw.lr, adamw.weight_decay), (2e-3, 0.1), "ten inner steps are the warm-up");
+        hparams.optimizer.kind = hparams::OptimizerType::Muon;
+        let mut muon = hparams::Muon { learning_rate: 0.01, momentum: 0.9, adam_weight_decay: 0.2, ..hparams::Muon::default() };
+        muon.scheduler.warmup_steps = 20;
+        hparams.optimizer.muon = Some(muon);
+        hparams.validate().unwrap();
+        assert_eq!(optimizer(&hparams), Optimizer::Muon(MuonScale::Sharded));
+        let hyper = |outer| inner_hyper(&hparams, &schedule(&hparams), GlobalStep(outer), 0);
+        assert!((hyper(1).lr - 0.005).abs() < 1e-6, "half of the warm-up: {}", hyper(1).lr);
+        assert!((hyper(2).lr - 0.01).abs() < 1e-12, "its end: {}", hyper(2).lr);
+        assert_eq!((hyper(2).weight_decay, hyper(2).muon.momentum), (0.2, 0.9));
+        assert_eq!(hyper(2).muon.weight_decay, 0.01);
+    }
+
+    #[test]
+    fn the_models_part_of_the_hyper_parameters_comes_back() {
+        for name in Hparams::preset_names() {
+            let hparams = Hparams::preset(&name).unwrap();
+            assert_eq!(model_params(&llama(&hparams, None).unwrap()), hparams.model, "{name}");
+        }
+    }
 }

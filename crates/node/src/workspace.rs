@@ -281,8 +281,7 @@ impl Workspace {
     /// # Errors
     /// The engine failed.
     pub fn forget(&mut self) -> Result<(), WorkError> {
-        let zeros: Theta = self.trainer.specs().iter().map(|spec| vec![0.0; spec.len()]).collect();
-        self.trainer.load_moments(Moments { step: 0, m: zeros.clone(), v: zeros })?;
+        self.trainer.load_moments(Moments::default())?;
         self.residual = vec![];
         Ok(())
     }

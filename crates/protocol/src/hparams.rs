@@ -140,12 +140,117 @@ impl ModelParams {
     }
 }
 
-/// The inner optimiser.
+/// The inner optimiser. A text that names no type means AdamW, and a structure with AdamW is written without one, so that runs
+/// from before there was a choice keep their digests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
+    /// Which one it is.
+    #[serde(rename = "type", default, skip_serializing_if = "OptimizerType::is_adamw")]
+    pub kind: OptimizerType,
     /// AdamW over all parameters.
     pub adamw: AdamW,
+    /// Muon; there exactly when `kind` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon: Option<Muon>,
+}
+
+impl Optimizer {
+    /// Muon's hyper-parameters, when Muon is the optimiser.
+    pub fn muon(&self) -> Option<&Muon> {
+        self.muon.as_ref().filter(|_| self.kind == OptimizerType::Muon)
+    }
+
+    /// Base rate and course of the learning rate of the optimiser in use.
+    pub fn course(&self) -> (f64, &Scheduler) {
+        self.muon().map_or((self.adamw.learning_rate, &self.adamw.scheduler), |muon| (muon.learning_rate, &muon.scheduler))
+    }
+}
+
+/// Names of the inner optimisers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerType {
+    /// AdamW.
+    #[default]
+    AdamW,
+    /// Muon.
+    Muon,
+}
+
+impl OptimizerType {
+    fn is_adamw(&self) -> bool {
+        *self == Self::AdamW
+    }
+}
+
+/// Muon: matrices inside the model by orthogonalised momentum, the rest by Adam (spec miner-and-trainer §6.6). Keys that a text
+/// leaves out have the reference's shipped values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Muon {
+    /// Base learning rate of the matrices.
+    pub learning_rate: f64,
+    /// Decay of the momentum, μ.
+    pub momentum: f64,
+    /// Decoupled weight decay of the matrices.
+    pub weight_decay: f64,
+    /// How large an orthogonalised change is; the two go with different learning rates.
+    pub scale: MuonScale,
+    /// Learning rate of the token embedding, as a factor of `learning_rate`.
+    pub embed_lr_scale: f64,
+    /// The same for a head called `lm_head`; a Llama's head is not, so it is without effect here as in the reference.
+    pub head_lr_scale: f64,
+    /// The same for gains.
+    pub scalar_lr_scale: f64,
+    /// Decoupled weight decay of what Adam trains: the reference's top-level `weight_decay`.
+    pub adam_weight_decay: f64,
+    /// Decay rates of Adam's moments.
+    pub betas: [f64; 2],
+    /// ε of Adam.
+    pub eps: f64,
+    /// Largest L2 norm of the gradient over all parameters.
+    pub clip_norm: f64,
+    /// Course of the learning rate.
+    pub scheduler: Scheduler,
+}
+
+/// Size of an orthogonalised change of a matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MuonScale {
+    /// 0.2·√max(rows, columns): the reference's sharded path.
+    #[default]
+    Sharded,
+    /// √max(1, rows/columns): the reference's path on a single device.
+    SingleDevice,
+}
+
+impl Default for Muon {
+    fn default() -> Self {
+        Self {
+            learning_rate: 2e-3,
+            momentum: 0.95,
+            weight_decay: 0.01,
+            scale: MuonScale::Sharded,
+            embed_lr_scale: 0.2,
+            head_lr_scale: 0.2,
+            scalar_lr_scale: 0.2,
+            adam_weight_decay: 0.1,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            clip_norm: 1.0,
+            scheduler: Scheduler {
+                warmup_steps: 1500,
+                warmup_inner_steps: 30,
+                initial_warmup_inner_steps: 200,
+                t_max: 140_000,
+                eta_min_factor: 0.1,
+                flatten_start_step: None,
+                flatten_duration: 0,
+            },
+        }
+    }
 }
 
 /// AdamW with decoupled weight decay (spec miner-and-trainer §6.5).

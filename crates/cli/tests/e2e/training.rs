@@ -85,3 +85,20 @@ fn any_number_of_threads_gives_the_same_bits() {
     assert_eq!(digests[0], digests[1]);
     assert_eq!(digests[0], digests[2]);
 }
+
+#[test]
+fn a_run_with_muon_trains_and_resumes_with_its_momentum() {
+    let lab = Lab::new();
+    let path = lab.path("tiny.json");
+    let mut hparams: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    hparams["optimizer"]["type"] = "muon".into();
+    hparams["optimizer"]["muon"] = serde_json::json!({"learning_rate": 0.02, "scheduler": hparams["optimizer"]["adamw"]["scheduler"]});
+    std::fs::write(&path, hparams.to_string()).unwrap();
+    let first = lab.begin(&["--windows", "3"]).wait_for_end().report();
+    let lived = undisturbed(&first, 3);
+    let loss = |window: &Value| window["loss"].as_f64().unwrap();
+    assert!(loss(&lived[2]) < loss(&lived[0]), "{first}");
+    let second = lab.localnet(&["--windows", "1"]).wait_for_end().report();
+    undisturbed(&second, 1);
+    lab.assert_agreement(&NODES);
+}

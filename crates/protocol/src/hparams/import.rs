@@ -1,6 +1,6 @@
 //! Reading the reference's `hparams.json`: every key of it takes effect here, or is named with the reason why not.
 
-use super::{Hparams, InvalidHparams, flatten};
+use super::{Hparams, InvalidHparams, Muon, flatten};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +110,25 @@ const SAME: &[&str] = &[
     "anneal_mode.file_prefix",
 ];
 
+/// Keys below `optimizer.muon` that have the same name and meaning here.
+const MUON: &[&str] = &[
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "embed_lr_scale",
+    "head_lr_scale",
+    "scalar_lr_scale",
+    "scheduler.warmup_steps",
+    "scheduler.warmup_inner_steps",
+    "scheduler.initial_warmup_inner_steps",
+    "scheduler.t_max",
+    "scheduler.eta_min_factor",
+    "scheduler.flatten_start_step",
+    "scheduler.flatten_duration",
+];
+
+const REPLAY: &str = "the rate is a function of the global step, so nothing is replayed";
+
 /// Keys of the reference that live elsewhere here.
 const RENAMED: &[(&str, &str)] = &[
     ("eval_lr_factor", "evaluation.eval_lr_factor"),
@@ -137,7 +156,7 @@ const VOCABULARIES: &[(&str, usize)] =
 const NO_EFFECT: &[(&str, &str)] = &[
     ("spec_version", "the reference itself does not read it; objects carry the version of the container"),
     ("project", "a label for dashboards, set by the operator"),
-    ("optimizer.adamw.scheduler.replay_rewind_inner_steps", "the rate is a function of the global step, so nothing is replayed"),
+    ("optimizer.adamw.scheduler.replay_rewind_inner_steps", REPLAY),
     ("optimizer.muon.", "the run's optimiser is AdamW"),
     ("weight_decay", "it belongs to Muon's second group; AdamW has its own"),
     ("offload_optimizer_states", "memory placement is the operator's choice, not the protocol's"),
@@ -304,13 +323,31 @@ impl Import {
         Ok(())
     }
 
+    /// Muon's section and its type, when the file has that type. With AdamW the section stays without effect.
+    fn take_optimizer(&mut self) -> Result<(), ImportError> {
+        let Some(value) = self.theirs.remove("optimizer.type").filter(|value| value != "adamw") else { return Ok(()) };
+        if value != "muon" {
+            return Err(refuse("optimizer.type", &value, "\"adamw\" and \"muon\" are supported; such a run would train differently"));
+        }
+        let muon = serde_json::to_value(Muon::default()).map_err(ImportError::Structure)?;
+        self.ours["optimizer"]["type"] = value;
+        self.ours["optimizer"]["muon"] = muon;
+        self.set.insert("optimizer.type".into());
+        for key in MUON {
+            let key = format!("optimizer.muon.{key}");
+            self.take_as(&key, &key);
+        }
+        self.take_as("weight_decay", "optimizer.muon.adam_weight_decay");
+        self.drop_key("optimizer.muon.scheduler.replay_rewind_inner_steps", REPLAY);
+        match self.theirs.iter().find(|(key, _)| key.starts_with("optimizer.muon.")) {
+            Some((key, value)) => Err(refuse(key, value, "it is not one of Muon's keys; such a run would train differently")),
+            None => Ok(()),
+        }
+    }
+
     /// Keys whose unit, place or meaning differs.
     fn take_converted(&mut self) -> Result<(), ImportError> {
-        if let Some(value) = self.theirs.remove("optimizer.type")
-            && value != "adamw"
-        {
-            return Err(refuse("optimizer.type", &value, "only \"adamw\" is supported; such a run would train differently"));
-        }
+        self.take_optimizer()?;
         if let Some(seconds) = self.take_u64("time_window_delta_seconds")? {
             self.put("timetable.upload_window_ms", json!(seconds * 1000));
         }

@@ -161,9 +161,46 @@ fn a_size_of_its_own_follows_the_references_rounding() {
 }
 
 #[test]
-fn what_would_train_differently_is_refused() {
+fn muon_is_imported_with_the_shipped_values_where_none_are_stated() {
     let mut file = shipped();
     file["optimizer"]["type"] = "muon".into();
+    file["weight_decay"] = 0.3.into();
+    file["optimizer"]["muon"] =
+        serde_json::json!({"learning_rate": 5e-3, "scheduler": {"warmup_steps": 10, "replay_rewind_inner_steps": 7}});
+    let imported = Hparams::import_reference(&file.to_string()).unwrap();
+    let muon = imported.hparams.optimizer.muon().unwrap();
+    let scheduler = Scheduler { warmup_steps: 10, ..Muon::default().scheduler };
+    assert_eq!(*muon, Muon { learning_rate: 5e-3, adam_weight_decay: 0.3, scheduler, ..Muon::default() });
+    assert_eq!(imported.hparams.optimizer.course().0, 5e-3);
+    assert!(imported.defaulted.contains(&"optimizer.muon.momentum".to_owned()));
+    file["optimizer"]["muon"]["nesterov"] = false.into();
+    assert!(Hparams::import_reference(&file.to_string()).unwrap_err().to_string().contains("optimizer.muon.nesterov"));
+}
+
+#[test]
+fn an_optimizer_without_a_type_is_adamw_and_keeps_its_digest() {
+    let local = preset("local");
+    assert!(!local.to_json().contains("muon") && !local.to_json().contains("\"type\""), "as before there was a choice");
+    let mut value = serde_json::to_value(&local).unwrap();
+    value["optimizer"]["type"] = "adamw".into();
+    assert_eq!(Hparams::from_json(&value.to_string()).unwrap().digest(), local.digest());
+    value["optimizer"]["type"] = "muon".into();
+    let error = Hparams::from_json(&value.to_string()).unwrap_err().to_string();
+    assert!(error.contains("optimizer.muon is missing"), "{error}");
+    value["optimizer"]["muon"] = serde_json::json!({"momentum": 0.9, "scale": "single_device"});
+    let muon = Hparams::from_json(&value.to_string()).unwrap();
+    assert_eq!(muon.optimizer.muon(), Some(&Muon { momentum: 0.9, scale: MuonScale::SingleDevice, ..Muon::default() }));
+    assert_eq!(Hparams::from_json(&muon.to_json()).unwrap(), muon);
+    value["optimizer"]["muon"]["momentum"] = 1.0.into();
+    assert!(Hparams::from_json(&value.to_string()).unwrap_err().to_string().contains("optimizer.muon.momentum"));
+    value["optimizer"]["type"] = "adamw".into();
+    assert!(Hparams::from_json(&value.to_string()).unwrap_err().to_string().contains("optimizer.muon has no effect"));
+}
+
+#[test]
+fn what_would_train_differently_is_refused() {
+    let mut file = shipped();
+    file["optimizer"]["type"] = "sgd".into();
     assert!(matches!(Hparams::import_reference(&file.to_string()), Err(ImportError::Value { .. })));
     for text in ["[]", "{", "{\"inner_steps\": \"many\"}", "{\"inner_steps\": 0}", "{\"validator_offset\": -1}"] {
         assert!(Hparams::import_reference(text).is_err(), "{text}");

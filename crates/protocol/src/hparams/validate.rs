@@ -1,7 +1,7 @@
 //! Ranges and relations that hyper-parameters must keep. A run descriptor comes from the network, so every size that
 //! a peer could abuse has a bound here; all problems are reported at once.
 
-use super::{AdamW, Hparams, VERSION};
+use super::{AdamW, Hparams, Muon, OptimizerType, Scheduler, VERSION};
 use std::fmt;
 
 /// One value that is out of its range.
@@ -72,6 +72,14 @@ impl Hparams {
         self.check_batches(&mut check);
         self.check_codec(&mut check);
         check_adamw(&mut check, &self.optimizer.adamw);
+        let (kind, muon) = (self.optimizer.kind, &self.optimizer.muon);
+        check.that(muon.is_some() == (kind == OptimizerType::Muon), "optimizer.muon", || match kind {
+            OptimizerType::Muon => "is missing, and optimizer.type is \"muon\"; {} stands for the shipped values".into(),
+            OptimizerType::AdamW => "has no effect; set optimizer.type to \"muon\" or leave it out".into(),
+        });
+        if let Some(muon) = muon {
+            check_muon(&mut check, muon);
+        }
         self.check_schedule(&mut check);
         self.check_timetable(&mut check);
         self.check_retention(&mut check);
@@ -130,14 +138,7 @@ impl Hparams {
     }
 
     fn check_schedule(&self, check: &mut Check) {
-        let (scheduler, anneal) = (&self.optimizer.adamw.scheduler, &self.anneal_mode);
-        check.count("optimizer.adamw.scheduler.warmup_steps", scheduler.warmup_steps, 0, COUNT_MAX);
-        check.count("optimizer.adamw.scheduler.warmup_inner_steps", scheduler.warmup_inner_steps, 0, COUNT_MAX);
-        check.count("optimizer.adamw.scheduler.initial_warmup_inner_steps", scheduler.initial_warmup_inner_steps, 0, COUNT_MAX);
-        check.count("optimizer.adamw.scheduler.t_max", scheduler.t_max, 1, COUNT_MAX);
-        check.number("optimizer.adamw.scheduler.eta_min_factor", scheduler.eta_min_factor, 0.0, 1.0);
-        check.count("optimizer.adamw.scheduler.flatten_start_step", scheduler.flatten_start_step.unwrap_or(0), 0, COUNT_MAX);
-        check.count("optimizer.adamw.scheduler.flatten_duration", scheduler.flatten_duration, 0, COUNT_MAX);
+        let anneal = &self.anneal_mode;
         check.count("anneal_mode.start_global_step", anneal.start_global_step, 0, COUNT_MAX);
         check.count("anneal_mode.warmup_inner_steps", anneal.warmup_inner_steps, 0, COUNT_MAX);
         check.count("anneal_mode.decay_outer_steps", anneal.decay_outer_steps, 1, COUNT_MAX);
@@ -208,4 +209,50 @@ fn check_adamw(check: &mut Check, adamw: &AdamW) {
     check.number("optimizer.adamw.betas", adamw.betas[1], 0.0, 0.999_999_9);
     check.number("optimizer.adamw.eps", adamw.eps, 1e-20, 1.0);
     check.number("optimizer.adamw.clip_norm", adamw.clip_norm, 1e-9, 1e9);
+    let keys = [
+        "optimizer.adamw.scheduler.warmup_steps",
+        "optimizer.adamw.scheduler.warmup_inner_steps",
+        "optimizer.adamw.scheduler.initial_warmup_inner_steps",
+        "optimizer.adamw.scheduler.t_max",
+        "optimizer.adamw.scheduler.eta_min_factor",
+        "optimizer.adamw.scheduler.flatten_start_step",
+        "optimizer.adamw.scheduler.flatten_duration",
+    ];
+    check_scheduler(check, keys, &adamw.scheduler);
+}
+
+fn check_muon(check: &mut Check, muon: &Muon) {
+    check.number("optimizer.muon.learning_rate", muon.learning_rate, 0.0, 10.0);
+    check.number("optimizer.muon.momentum", muon.momentum, 0.0, 0.999_999_9);
+    check.number("optimizer.muon.weight_decay", muon.weight_decay, 0.0, 10.0);
+    check.number("optimizer.muon.embed_lr_scale", muon.embed_lr_scale, 0.0, 1e3);
+    check.number("optimizer.muon.head_lr_scale", muon.head_lr_scale, 0.0, 1e3);
+    check.number("optimizer.muon.scalar_lr_scale", muon.scalar_lr_scale, 0.0, 1e3);
+    check.number("optimizer.muon.adam_weight_decay", muon.adam_weight_decay, 0.0, 10.0);
+    check.number("optimizer.muon.betas", muon.betas[0], 0.0, 0.999_999_9);
+    check.number("optimizer.muon.betas", muon.betas[1], 0.0, 0.999_999_9);
+    check.number("optimizer.muon.eps", muon.eps, 1e-20, 1.0);
+    check.number("optimizer.muon.clip_norm", muon.clip_norm, 1e-9, 1e9);
+    let keys = [
+        "optimizer.muon.scheduler.warmup_steps",
+        "optimizer.muon.scheduler.warmup_inner_steps",
+        "optimizer.muon.scheduler.initial_warmup_inner_steps",
+        "optimizer.muon.scheduler.t_max",
+        "optimizer.muon.scheduler.eta_min_factor",
+        "optimizer.muon.scheduler.flatten_start_step",
+        "optimizer.muon.scheduler.flatten_duration",
+    ];
+    check_scheduler(check, keys, &muon.scheduler);
+}
+
+/// Checks a course of the learning rate; `keys` names its values in the order of their declaration.
+fn check_scheduler(check: &mut Check, keys: [&'static str; 7], scheduler: &Scheduler) {
+    let [warmup, restart, initial, t_max, floor, flatten_start, flatten_duration] = keys;
+    check.count(warmup, scheduler.warmup_steps, 0, COUNT_MAX);
+    check.count(restart, scheduler.warmup_inner_steps, 0, COUNT_MAX);
+    check.count(initial, scheduler.initial_warmup_inner_steps, 0, COUNT_MAX);
+    check.count(t_max, scheduler.t_max, 1, COUNT_MAX);
+    check.number(floor, scheduler.eta_min_factor, 0.0, 1.0);
+    check.count(flatten_start, scheduler.flatten_start_step.unwrap_or(0), 0, COUNT_MAX);
+    check.count(flatten_duration, scheduler.flatten_duration, 0, COUNT_MAX);
 }

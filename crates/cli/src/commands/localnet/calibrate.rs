@@ -3,7 +3,7 @@
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::time::Instant;
 use templar_engine::{Engine, EngineKind};
-use templar_model::{Batch, LlamaTrainer, Optimizer, Trainer, initialise};
+use templar_model::{Batch, LlamaTrainer, Trainer, initialise};
 use templar_node::recipe;
 use templar_protocol::GlobalStep;
 use templar_protocol::hparams::Hparams;
@@ -45,7 +45,7 @@ fn measure(hparams: &Hparams, engine: &Engine) -> Result<f64, templar_model::Mod
     let config = recipe::llama(hparams, None)?;
     let theta = initialise(&config, 0)?;
     let vocab = u32::try_from(config.vocab).unwrap_or(u32::MAX);
-    let mut trainer = LlamaTrainer::new(config, Optimizer::AdamW, engine.executor.clone())?;
+    let mut trainer = LlamaTrainer::new(config, recipe::optimizer(hparams), engine.executor.clone())?;
     trainer.load(&theta)?;
     let (rows, seq_len) = (hparams.micro_batch_size, hparams.sequence_length);
     let tokens: Vec<u32> = (0..rows * seq_len).map(|i| (i as u32).wrapping_mul(2_654_435_761) % vocab).collect();
