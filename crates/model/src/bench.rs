@@ -238,7 +238,16 @@ mod tests {
 
     #[test]
     fn a_small_model_is_measured_and_learns() {
-        let model = LlamaConfig { vocab: 32, dim: 16, layers: 1, heads: 2, kv_heads: 1, ffn: 32, seq_len: 8, ..LlamaConfig::named("150M").unwrap() };
+        let model = LlamaConfig {
+            vocab: 32,
+            dim: 16,
+            layers: 1,
+            heads: 2,
+            kv_heads: 1,
+            ffn: 32,
+            seq_len: 8,
+            ..LlamaConfig::named("150M").unwrap()
+        };
         let config = BenchConfig {
             model,
             optimizer: Optimizer::AdamW,

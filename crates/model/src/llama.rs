@@ -33,9 +33,8 @@ pub(crate) struct Llama<'a> {
 
 /// Declares the parameters as inputs called `prefix` plus their names.
 pub(crate) fn param_inputs(b: &mut Builder, config: &LlamaConfig, prefix: &str) -> Vec<Value> {
-    let input = |spec: &templar_protocol::ParamSpec| {
-        b.input_placed(&format!("{prefix}{}", spec.name), DType::F32, &spec.shape, Placement::Sharded)
-    };
+    let input =
+        |spec: &templar_protocol::ParamSpec| b.input_placed(&format!("{prefix}{}", spec.name), DType::F32, &spec.shape, Placement::Sharded);
     config.params().iter().map(input).collect()
 }
 

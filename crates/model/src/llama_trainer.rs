@@ -8,7 +8,9 @@ use crate::checkpoint::check_lengths;
 use crate::llama::Compute;
 use crate::optim::Rule;
 use crate::programs::{Kind, Programs, Recipe};
-use crate::{Batch, InnerHyper, LlamaConfig, ModelError, Moments, Optimizer, QueuedStep, Result, SequenceLoss, SparseUpdate, StepStats, Trainer};
+use crate::{
+    Batch, InnerHyper, LlamaConfig, ModelError, Moments, Optimizer, QueuedStep, Result, SequenceLoss, SparseUpdate, StepStats, Trainer,
+};
 use std::sync::Arc;
 use templar_protocol::ParamSpec;
 use templar_tensor::{Array, DType, Executor, Placement, Recompute, Tensor};
@@ -41,6 +43,37 @@ pub struct TrainerOptions {
     pub compute_type: Option<DType>,
     /// What the backward pass computes again instead of keeping it.
     pub recompute: Recompute,
+}
+
+/// One run over sequences of equal length, row-major: tokens, targets, and the weight of each position in the loss.
+#[derive(Default)]
+struct Pass {
+    rows: usize,
+    seq_len: usize,
+    tokens: Vec<i32>,
+    targets: Vec<i32>,
+    weights: Vec<f32>,
+}
+
+impl Pass {
+    /// Adds a micro batch whose weights sum to `share`.
+    fn add(&mut self, batch: &Batch, share: f64, masked_target: Option<u32>) {
+        let targets = batch.targets(masked_target);
+        let weight = (share / targets.count.max(1) as f64) as f32;
+        self.rows += batch.rows();
+        self.tokens.extend(as_i32(batch.tokens()));
+        self.targets.extend(as_i32(&targets.ids));
+        self.weights.extend(targets.valid.iter().map(|&valid| if valid { weight } else { 0.0 }));
+    }
+
+    /// Adds sequences of weight zero up to a multiple of `devices`.
+    fn fill(&mut self, devices: usize) {
+        self.rows = self.rows.next_multiple_of(devices);
+        let elements = self.rows * self.seq_len;
+        self.tokens.resize(elements, 0);
+        self.targets.resize(elements, 0);
+        self.weights.resize(elements, 0.0);
+    }
 }
 
 impl LlamaTrainer {
@@ -133,14 +166,31 @@ impl LlamaTrainer {
         arrays.iter().map(|array| Ok(self.executor.download(array.clone())?.into_f32()?)).collect()
     }
 
-    /// Tokens, targets and weights of a micro batch, the weights summing to `share`.
-    fn batch_inputs(&self, batch: &Batch, share: f64) -> Result<Vec<Array>> {
-        let targets = batch.targets(self.config.masked_target);
-        let weight = (share / targets.count.max(1) as f64) as f32;
-        let weights = targets.valid.iter().map(|&valid| if valid { weight } else { 0.0 }).collect();
-        let shape = [batch.rows(), batch.seq_len()];
-        let tensors =
-            [Tensor::i32(&shape, as_i32(batch.tokens()))?, Tensor::i32(&shape, as_i32(&targets.ids))?, Tensor::f32(&shape, weights)?];
+    /// Micro batches as passes: each runs over as many of them as it takes to give every device a whole number of sequences; the
+    /// last is filled up with sequences that do not count.
+    fn passes(&self, batches: &[&Batch]) -> Vec<Pass> {
+        let devices = self.executor.devices();
+        let share = 1.0 / batches.len() as f64;
+        let mut passes: Vec<Pass> = Vec::new();
+        for batch in batches {
+            match passes.last_mut() {
+                Some(pass) if pass.seq_len == batch.seq_len() && !pass.rows.is_multiple_of(devices) => {
+                    pass.add(batch, share, self.config.masked_target);
+                }
+                _ => {
+                    let mut pass = Pass { seq_len: batch.seq_len(), ..Pass::default() };
+                    pass.add(batch, share, self.config.masked_target);
+                    passes.push(pass);
+                }
+            }
+        }
+        passes.iter_mut().for_each(|pass| pass.fill(devices));
+        passes
+    }
+
+    fn pass_inputs(&self, pass: Pass) -> Result<Vec<Array>> {
+        let shape = [pass.rows, pass.seq_len];
+        let tensors = [Tensor::i32(&shape, pass.tokens)?, Tensor::i32(&shape, pass.targets)?, Tensor::f32(&shape, pass.weights)?];
         tensors.into_iter().map(|tensor| Ok(self.executor.upload_placed(tensor, Placement::Batch)?)).collect()
     }
 
@@ -149,26 +199,25 @@ impl LlamaTrainer {
     }
 
     /// Gradient, clipping and update in one program.
-    fn fused_step(&mut self, batch: &Batch, hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
-        let mut inputs = self.batch_inputs(batch, 1.0)?;
+    fn fused_step(&mut self, pass: Pass, hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
+        let kind = Kind::Step { rows: pass.rows, seq_len: pass.seq_len };
+        let mut inputs = self.pass_inputs(pass)?;
         inputs.extend(self.scalar_inputs(hyper)?);
-        let kind = Kind::Step { rows: batch.rows(), seq_len: batch.seq_len() };
         let mut tail = self.run_on_state(kind, inputs)?.into_iter();
         queued.losses.extend(tail.next());
         queued.grad_norm = tail.next();
         Ok(())
     }
 
-    /// The gradients of several micro batches summed first, then one update.
-    fn accumulated_step(&mut self, batches: &[&Batch], hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
-        let share = 1.0 / batches.len() as f64;
+    /// The gradients of several passes summed first, then one update.
+    fn accumulated_step(&mut self, passes: Vec<Pass>, hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
         let mut sums: Vec<Array> = Vec::new();
-        for batch in batches {
-            let (rows, seq_len) = (batch.rows(), batch.seq_len());
+        for pass in passes {
+            let (rows, seq_len) = (pass.rows, pass.seq_len);
             let kind = if sums.is_empty() { Kind::Gradient { rows, seq_len } } else { Kind::Accumulate { rows, seq_len } };
             let mut inputs = self.params.clone();
             inputs.append(&mut sums);
-            inputs.extend(self.batch_inputs(batch, share)?);
+            inputs.extend(self.pass_inputs(pass)?);
             let mut outputs = self.programs.get(kind)?.run(inputs)?;
             queued.losses.extend(outputs.split_off(self.specs.len()));
             sums = outputs;
@@ -266,10 +315,11 @@ impl Trainer for LlamaTrainer {
                 counted.push(batch);
             }
         }
-        match counted.as_slice() {
-            [] => return Ok(queued),
-            [batch] => self.fused_step(batch, hyper, &mut queued)?,
-            batches => self.accumulated_step(batches, hyper, &mut queued)?,
+        let mut passes = self.passes(&counted);
+        match passes.len() {
+            0 => return Ok(queued),
+            1 => self.fused_step(passes.remove(0), hyper, &mut queued)?,
+            _ => self.accumulated_step(passes, hyper, &mut queued)?,
         }
         self.step += 1;
         Ok(queued)

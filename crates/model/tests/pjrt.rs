@@ -6,12 +6,15 @@ use std::sync::Arc;
 use templar_model::{
     Batch, InnerHyper, LlamaConfig, LlamaTrainer, MuonScale, Optimizer, Recompute, Rotary, Trainer, TrainerOptions, initialise,
 };
-use templar_tensor::{Cpu, DType, Executor, OptionValue, Pjrt, PjrtConfig};
+use templar_tensor::{Cpu, DType, Executor, OptionValue, Pjrt, PjrtConfig, XlaOption};
 
 fn pjrt(devices: usize) -> Option<Arc<Pjrt>> {
     let plugin = templar_pjrt::testing::cpu_plugin()?;
     let options = vec![("cpu_device_count".to_owned(), OptionValue::Int(devices as i64))];
-    Some(Arc::new(Pjrt::open(&PjrtConfig { plugin, options, ..PjrtConfig::default() }).unwrap()))
+    // Programs run a few times only: compiling them fast matters more than running them fast.
+    let xla = ["xla_backend_optimization_level=0", "xla_llvm_disable_expensive_passes=true"];
+    let xla = xla.iter().filter_map(|option| XlaOption::parse(option)).collect();
+    Some(Arc::new(Pjrt::open(&PjrtConfig { plugin, options, xla, ..PjrtConfig::default() }).unwrap()))
 }
 
 fn small() -> LlamaConfig {
@@ -109,6 +112,31 @@ fn what_is_recomputed_does_not_change_what_is_learned() {
         let Some(pjrt) = pjrt(2) else { return };
         assert!(distance(&train(pjrt, options).theta, &expected.theta) < 1e-4, "{recompute:?}");
     }
+}
+
+#[test]
+fn devices_share_micro_batches_that_they_do_not_divide() {
+    let config = small();
+    let hyper = InnerHyper { lr: 3e-3, ..InnerHyper::default() };
+    // Five micro batches of one sequence: two devices get two of them, two more, and the last with a sequence that does not count.
+    let single: Vec<Batch> = (0..5).map(|salt| batch(1, salt)).collect();
+    let run = |executor: Arc<dyn Executor>| {
+        let mut trainer = LlamaTrainer::new(config.clone(), Optimizer::AdamW, executor).unwrap();
+        trainer.load(&initialise(&config, 3).unwrap()).unwrap();
+        let stats = trainer.inner_step(&single, &hyper).unwrap();
+        let eval: Vec<f64> = trainer.losses(&batch(3, 1)).unwrap().iter().map(|loss| loss.sum).collect();
+        (stats, eval)
+    };
+    let (expected, expected_eval) = run(Arc::new(Cpu::new()));
+    let Some(two) = pjrt(2) else { return };
+    let (stats, eval) = run(two);
+    assert_eq!((stats.tokens, stats.targets), (expected.tokens, expected.targets));
+    assert!(
+        (stats.loss - expected.loss).abs() < 1e-5 * expected.loss
+            && (stats.grad_norm - expected.grad_norm).abs() < 1e-4 * expected.grad_norm
+    );
+    assert_eq!(eval.len(), 3);
+    assert!(eval.iter().zip(&expected_eval).all(|(a, b)| (a - b).abs() < 1e-4 * b), "{eval:?} {expected_eval:?}");
 }
 
 #[test]

@@ -4,9 +4,9 @@
 //! purpose. θ changes only in [`Workspace::set_theta`] and [`Workspace::aggregate`], always together with its digest.
 
 use crate::recipe;
-use templar_codec::{self as codec, Header, Layout, Opened, Refusal, SparseUpdate};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use templar_codec::{self as codec, Header, Layout, Opened, Refusal, SparseUpdate};
 use templar_model::{Batch, ModelError, Moments, QueuedStep, Schedule, SequenceLoss, StepStats, Trainer};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::{Digest, GlobalStep, ParamSpec, Theta, ThetaDigest};

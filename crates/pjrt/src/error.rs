@@ -24,7 +24,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The plugin speaks a version of the interface that this binding does not.
-    #[error("{path} speaks version {major}.{minor} of the PJRT interface; this program needs 0.{wanted} or a later 0.x: install another plugin")]
+    #[error(
+        "{path} speaks version {major}.{minor} of the PJRT interface; this program needs 0.{wanted} or a later 0.x: install another plugin"
+    )]
     Version {
         /// The library.
         path: PathBuf,

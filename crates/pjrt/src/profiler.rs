@@ -123,8 +123,12 @@ impl Profiler {
     /// The plugin has no profiler, or it cannot start.
     pub(crate) fn start(table: Arc<Table>) -> Result<Self> {
         let api = find(table.api()).ok_or(Error::Missing { function: "the profiler extension" })?;
-        let mut args =
-            CreateArgs { struct_size: size_of::<CreateArgs>(), options: OPTIONS.as_ptr().cast(), options_size: OPTIONS.len(), profiler: std::ptr::null_mut() };
+        let mut args = CreateArgs {
+            struct_size: size_of::<CreateArgs>(),
+            options: OPTIONS.as_ptr().cast(),
+            options_size: OPTIONS.len(),
+            profiler: std::ptr::null_mut(),
+        };
         check(api, "creating the profiler", api.create, &mut args)?;
         let profiler = Self { api, handle: args.profiler, _table: table };
         profiler.call("starting the profiler", api.start)?;
@@ -181,8 +185,13 @@ fn check<T>(api: &'static Api, function: &'static str, call: Call<T>, args: &mut
     if error.is_null() {
         return Ok(());
     }
-    let mut message =
-        MessageArgs { struct_size: size_of::<MessageArgs>(), private: std::ptr::null_mut(), error, message: std::ptr::null(), message_size: 0 };
+    let mut message = MessageArgs {
+        struct_size: size_of::<MessageArgs>(),
+        private: std::ptr::null_mut(),
+        error,
+        message: std::ptr::null(),
+        message_size: 0,
+    };
     // SAFETY: the error is alive until it is destroyed below, after its text was copied.
     let words = unsafe {
         if let Some(read) = api.error_message {

@@ -144,7 +144,13 @@ impl Pjrt {
         let text = stablehlo(program, self.target());
         let options = CompileOptions { partitions: self.devices, xla: self.xla.clone() };
         let executable = self.cached(&text, &options).map_err(|error| self.failed(&error))?;
-        Ok(PjrtExecutable { client: self.client.clone(), device: self.name.clone(), devices: self.devices, program: program.clone(), executable })
+        Ok(PjrtExecutable {
+            client: self.client.clone(),
+            device: self.name.clone(),
+            devices: self.devices,
+            program: program.clone(),
+            executable,
+        })
     }
 
     /// Compiles, or takes the result of an earlier compilation of the same text by the same plugin for the same devices.
@@ -153,7 +159,8 @@ impl Pjrt {
         let kinds: Vec<&str> = self.client.devices().iter().map(|device| device.kind.as_str()).collect();
         let mut hasher = blake3::Hasher::new();
         let encoded = options.encode();
-        for part in [text.as_bytes(), &encoded, self.name.as_bytes(), self.client.platform_version().as_bytes(), kinds.join(",").as_bytes()] {
+        for part in [text.as_bytes(), &encoded, self.name.as_bytes(), self.client.platform_version().as_bytes(), kinds.join(",").as_bytes()]
+        {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
@@ -324,7 +331,13 @@ fn join<T: Copy>(dims: &[usize], axis: usize, parts: &[Vec<T>]) -> Vec<T> {
 }
 
 fn upload_parts(client: &Client, devices: usize, tensor: &Tensor, axis: Option<usize>) -> templar_pjrt::Result<Vec<Buffer>> {
-    fn each<T: templar_pjrt::Element>(client: &Client, devices: usize, data: &[T], dims: &[usize], axis: Option<usize>) -> templar_pjrt::Result<Vec<Buffer>> {
+    fn each<T: templar_pjrt::Element>(
+        client: &Client,
+        devices: usize,
+        data: &[T],
+        dims: &[usize],
+        axis: Option<usize>,
+    ) -> templar_pjrt::Result<Vec<Buffer>> {
         let part = |device: usize| match axis {
             None => client.upload(data, dims, device),
             Some(axis) => {
@@ -390,7 +403,8 @@ impl PjrtExecutable {
             return Err(Error::ForeignArray { device: device.device(), executor: "pjrt".to_owned() });
         };
         if known.axis != axis || known.parts.len() != self.devices {
-            let reason = format!("input `{}` lies otherwise on the devices than the program wants: upload it with its placement", input.name);
+            let reason =
+                format!("input `{}` lies otherwise on the devices than the program wants: upload it with its placement", input.name);
             return Err(Error::Unsupported { executor: "pjrt".into(), reason });
         }
         if !self.program.is_donated(index) || Arc::strong_count(&device) > 1 {

@@ -154,7 +154,8 @@ fn recomputed_activations_give_the_same_gradients() {
     for (recompute, repeated) in [(Recompute::Selective, false), (Recompute::Full, true)] {
         let program = block(recompute);
         assert_eq!(run_cpu(&program, &inputs), expected, "{recompute:?}");
-        let attentions = |program: &Program| program.nodes().iter().filter(|n| matches!(n.op, templar_tensor::Op::Attention { .. })).count();
+        let attentions =
+            |program: &Program| program.nodes().iter().filter(|n| matches!(n.op, templar_tensor::Op::Attention { .. })).count();
         assert_eq!(attentions(&program), if repeated { 2 } else { 1 }, "{recompute:?}");
         assert!(program.nodes().len() > plain.nodes().len(), "{recompute:?} computes nothing again");
         if let Some(results) = support::run_pjrt(&program, &inputs) {

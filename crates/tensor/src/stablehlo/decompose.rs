@@ -220,8 +220,7 @@ impl Heads {
         let probabilities = b.exp(shifted);
         let d_grouped = self.grouped(b, d_out);
         // d_v [B, K, S', D] = Σ over queries and their group of p · d_out
-        let over_queries =
-            || DotDims { lhs_batch: vec![0, 1], rhs_batch: vec![0, 2], lhs_contract: vec![2, 3], rhs_contract: vec![1, 3] };
+        let over_queries = || DotDims { lhs_batch: vec![0, 1], rhs_batch: vec![0, 2], lhs_contract: vec![2, 3], rhs_contract: vec![1, 3] };
         let narrow = b.convert(probabilities, self.dtype);
         let d_v = b.dot_general(narrow, d_grouped, over_queries());
         let dot = DotDims { lhs_batch: vec![0, 2], rhs_batch: vec![0, 2], lhs_contract: vec![4], rhs_contract: vec![3] };

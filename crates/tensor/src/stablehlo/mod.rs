@@ -143,7 +143,10 @@ impl Writer<'_> {
             Op::Pad { low, high } => {
                 let (zero, scalar) = self.scalar(r, 0.0);
                 let interior = vec![0; low.len()];
-                format!("pad {operands}, {zero}, low = {low:?}, high = {high:?}, interior = {interior:?} : ({}, {scalar}) -> {ty}", self.ty(node.operands[0]))
+                format!(
+                    "pad {operands}, {zero}, low = {low:?}, high = {high:?}, interior = {interior:?} : ({}, {scalar}) -> {ty}",
+                    self.ty(node.operands[0])
+                )
             }
             Op::Concatenate { axis } => format!("concatenate {operands}, dim = {axis} : {signature}"),
             Op::Reduce { kind, axes } => {
@@ -153,7 +156,9 @@ impl Writer<'_> {
                 };
                 let (init, scalar) = self.scalar(r, start);
                 let from = self.ty(node.operands[0]);
-                format!("reduce({operands} init: {init}) applies stablehlo.{body} across dimensions = {axes:?} : ({from}, {scalar}) -> {ty}")
+                format!(
+                    "reduce({operands} init: {init}) applies stablehlo.{body} across dimensions = {axes:?} : ({from}, {scalar}) -> {ty}"
+                )
             }
             Op::DotGeneral(dot) => {
                 // Without a word, GPUs would round f32 operands to 10 bits.
@@ -228,7 +233,10 @@ impl Writer<'_> {
         );
         let line = format!(
             "{} = \"stablehlo.gather\"({}, {indices}) <{{dimension_numbers = {numbers}, indices_are_sorted = false, slice_sizes = array<i64: 1, {width}>}}> : ({}, {indices_ty}) -> {}",
-            node.results[0], self.name(table), self.ty(table), self.ty(node.results[0])
+            node.results[0],
+            self.name(table),
+            self.ty(table),
+            self.ty(node.results[0])
         );
         self.line(&line);
     }

@@ -4,7 +4,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use templar_tensor::{
-    BinaryOp, CompareOp, Cpu, DType, Executor, Node, Op, OptionValue, Pjrt, PjrtConfig, Program, ReduceOp, RotaryLayout, Tensor, UnaryOp, Value,
+    BinaryOp, CompareOp, Cpu, DType, Executor, Node, Op, OptionValue, Pjrt, PjrtConfig, Program, ReduceOp, RotaryLayout, Tensor, UnaryOp,
+    Value,
 };
 
 /// Row-major elements of a value; integers and predicates as whole numbers.

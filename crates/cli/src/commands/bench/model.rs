@@ -193,9 +193,10 @@ impl ModelArgs {
 
     fn measure(&self, work: Work) -> miette::Result<Report> {
         let model = self.config()?;
-        let xla = self.xla.iter().map(|text| {
-            XlaOption::parse(text).ok_or_else(|| miette!(help = "write NAME=VALUE", "`{text}` is no option of XLA"))
-        });
+        let xla = self
+            .xla
+            .iter()
+            .map(|text| XlaOption::parse(text).ok_or_else(|| miette!(help = "write NAME=VALUE", "`{text}` is no option of XLA")));
         let options = OpenOptions { xla: xla.collect::<miette::Result<_>>()?, keep_compiled: !self.fresh, ..OpenOptions::default() };
         let engine = self.engine.or_one_device().open_with(options)?;
         let devices = engine.executor.devices();
@@ -275,14 +276,20 @@ fn text(report: &Report) -> miette::Result<String> {
     line("loss", format!("{:.4}", figures.loss))?;
     for device in &report.profile {
         let idle = 100.0 * (1.0 - device.busy_ms / device.span_ms.max(f64::MIN_POSITIVE));
-        line(&device.device, format!("busy {:.1} of {:.1} ms ({idle:.1} % idle), transfers {:.1} ms", device.busy_ms, device.span_ms, device.transfer_ms))?;
+        line(
+            &device.device,
+            format!("busy {:.1} of {:.1} ms ({idle:.1} % idle), transfers {:.1} ms", device.busy_ms, device.span_ms, device.transfer_ms),
+        )?;
         for (name, runs, ms) in device.kernels.iter().take(8) {
             line("", format!("{ms:8.2} ms in {runs:5} × {name}"))?;
         }
     }
     if let (Some(peer), Some(ratio)) = (&report.torch, report.ratio) {
         let peak = peer.peak_bytes / GIB;
-        line("PyTorch", format!("{:.0} tokens/s, {:.1} ms, peak {peak:.2} GiB, loss {:.4}", peer.tokens_s_per_gpu, peer.step_ms, peer.loss))?;
+        line(
+            "PyTorch",
+            format!("{:.0} tokens/s, {:.1} ms, peak {peak:.2} GiB, loss {:.4}", peer.tokens_s_per_gpu, peer.step_ms, peer.loss),
+        )?;
         line("ratio", format!("{ratio:.3}x its rate, {:.3}x its memory", report.memory_ratio.unwrap_or(f64::NAN)))?;
     }
     Ok(out)
@@ -309,7 +316,8 @@ mod tests {
             loss: 0.011,
             ..BenchReport::default()
         };
-        let peer = torch::Peer { tokens_s_per_gpu: 91_856.0, step_ms: 178.4, peak_bytes: 33_285_996_544.0, loss: 0.012, ..torch::Peer::default() };
+        let peer =
+            torch::Peer { tokens_s_per_gpu: 91_856.0, step_ms: 178.4, peak_bytes: 33_285_996_544.0, loss: 0.012, ..torch::Peer::default() };
         let kernels = vec![("sm90_gemm".to_owned(), 450, 380.5), ("loop_fusion".to_owned(), 96, 41.0)];
         let device = DeviceSummary { device: "/device:GPU:0".into(), span_ms: 530.0, busy_ms: 528.0, transfer_ms: 0.4, kernels };
         let report = Report {
@@ -324,8 +332,8 @@ mod tests {
             ratio: Some(1.008),
             memory_ratio: Some(0.962),
         };
-        insta::assert_snapshot!(text(&report).unwrap());
-        let json = serde_json::to_value(&report).unwrap();
+        insta::assert_snapshot!(text(&report).expect("text"));
+        let json = serde_json::to_value(&report).expect("JSON");
         for name in ["tokens_s_per_gpu", "tflops", "first_step_s", "peak_bytes", "loss"] {
             assert!(json[name].is_number(), "{name}");
         }

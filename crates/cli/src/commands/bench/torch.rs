@@ -12,8 +12,11 @@ use templar_model::LlamaConfig;
 
 const SCRIPT: &str = include_str!("torch_peer.py");
 
-/// The settings of the usual peer: weights cast in the step, fused AdamW, separate projections, flash attention. `--peer-options` changes them.
-const USUAL: [&str; 8] = ["--weights", "cast", "--adamw", "fused", "--projections", "separate", "--attention", "flash"];
+/// The settings of the peer: weights cast in the step, AdamW compiled with it, the faster of PyTorch's attention kernels. `--peer-options`
+/// changes them; docs/benchmarks.md says what each gave.
+const SETTINGS: [&str; 8] = ["--weights", "cast", "--adamw", "compiled", "--projections", "separate", "--attention", "auto"];
+/// On several devices, blocks stay gathered after the forward pass.
+const SEVERAL: &str = "--no-reshard";
 
 /// What the peer is asked to run.
 pub struct Run<'a> {
@@ -65,11 +68,15 @@ pub fn run(python: &Path, run: &Run<'_>) -> miette::Result<Peer> {
     script.write_all(SCRIPT.as_bytes()).into_diagnostic()?;
     let mut command = Command::new(python);
     command.arg(script.path()).args(words(run)).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let output = command.output().into_diagnostic().wrap_err_with(|| {
-        format!("{} cannot be started: name a Python that has PyTorch with --python", python.display())
-    })?;
+    let output = command
+        .output()
+        .into_diagnostic()
+        .wrap_err_with(|| format!("{} cannot be started: name a Python that has PyTorch with --python", python.display()))?;
     if !output.status.success() {
-        return Err(miette!(help = "its own words stand above; it needs PyTorch 2.11 or later for its devices", "the PyTorch script failed"));
+        return Err(miette!(
+            help = "its own words stand above; it needs PyTorch 2.11 or later for its devices",
+            "the PyTorch script failed"
+        ));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().rev().find(|line| line.starts_with('{'));
@@ -94,7 +101,10 @@ fn words(run: &Run<'_>) -> Vec<String> {
     ];
     let mut words = vec!["--mode".to_owned(), run.work.name().to_owned(), "--json".to_owned()];
     words.extend(numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_string()]));
-    words.extend(USUAL.map(str::to_owned));
+    words.extend(SETTINGS.map(str::to_owned));
+    if run.gpus > 1 {
+        words.push(SEVERAL.to_owned());
+    }
     if model.tied {
         words.push("--tied".to_owned());
     }
