@@ -8,7 +8,7 @@ use crate::builder::Builder;
 use crate::ir::{BinaryOp, CompareOp, DType, DotDims, Node, Op, ReduceOp, UnaryOp, Value};
 
 /// Which values of a [segment](Builder::segment) the backward pass computes again instead of keeping them in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Recompute {
     /// None: everything is kept.
     #[default]
@@ -17,6 +17,16 @@ pub enum Recompute {
     Selective,
     /// All: of a segment only what it consumes is kept.
     Full,
+}
+
+impl std::fmt::Display for Recompute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Recompute::None => "none",
+            Recompute::Selective => "selective",
+            Recompute::Full => "full",
+        })
+    }
 }
 
 impl Recompute {

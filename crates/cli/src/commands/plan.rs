@@ -1,10 +1,11 @@
 //! `templar plan`: what a machine would need to take part in a run, before anything is started.
 
+use crate::commands::engine::args::RecomputeArg;
 use clap::{Args, ValueEnum};
 use miette::{IntoDiagnostic, miette};
 use serde_json::json;
 use std::fmt::Write as _;
-use templar_engine::plan::{GPUS, Inner, Loss, Memory, Plan, PlanRequest, Recompute, gpu_named, plan};
+use templar_engine::plan::{GPUS, Inner, Loss, Memory, Plan, PlanRequest, gpu_named, plan};
 use templar_node::recipe;
 use templar_protocol::hparams::Hparams;
 
@@ -56,16 +57,6 @@ pub struct PlanArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum RecomputeArg {
-    /// Nothing: the fastest.
-    None,
-    /// All but what matrix products and attention give.
-    Selective,
-    /// Whole blocks: the least memory.
-    Full,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum OptimizerArg {
     /// Two moments for each parameter.
     Adamw,
@@ -108,11 +99,7 @@ impl PlanArgs {
             window_ms: self.window_s.map_or_else(|| hparams.window_ms(), |seconds| seconds * 1000),
             timetable: hparams.timetable,
             peers: hparams.gather_peer_count,
-            recompute: match self.recompute {
-                RecomputeArg::None => Recompute::None,
-                RecomputeArg::Selective => Recompute::Selective,
-                RecomputeArg::Full => Recompute::Full,
-            },
+            recompute: self.recompute.into(),
             optimizer: match self.optimizer {
                 OptimizerArg::Adamw => Inner::AdamW,
                 OptimizerArg::Muon => Inner::Muon,
@@ -126,7 +113,7 @@ impl PlanArgs {
 fn json_text(hparams: &Hparams, request: &PlanRequest, plan: &Plan) -> miette::Result<String> {
     let asked = json!({
         "model": hparams.name, "gpu": request.gpu.name, "gpus": request.gpus, "cores": request.cores, "batch": request.batch,
-        "seq": request.model.seq_len, "inner_steps": request.inner_steps, "peers": request.peers, "recompute": request.recompute,
+        "seq": request.model.seq_len, "inner_steps": request.inner_steps, "peers": request.peers, "recompute": request.recompute.to_string(),
         "optimizer": request.optimizer, "offload": request.offload, "loss": request.loss,
     });
     let mut value = serde_json::to_value(plan).into_diagnostic()?;

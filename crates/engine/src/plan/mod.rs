@@ -21,30 +21,8 @@ use shape::Shape;
 use std::fmt;
 use templar_codec::{CodecConfig, Layout, LayoutError, max_object_bytes};
 use templar_model::LlamaConfig;
+pub use templar_model::Recompute;
 use templar_protocol::Timetable;
-
-/// What the backward pass computes again instead of keeping it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recompute {
-    /// Nothing.
-    #[default]
-    None,
-    /// Everything but what matrix products and attention give.
-    Selective,
-    /// Whole blocks: only their inputs are kept.
-    Full,
-}
-
-impl fmt::Display for Recompute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Selective => "selective",
-            Self::Full => "full",
-        })
-    }
-}
 
 /// The inner optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

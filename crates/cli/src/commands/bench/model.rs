@@ -1,7 +1,7 @@
 //! `templar bench train` and `bench eval`: a model's speed on an engine, beside PyTorch's if asked for.
 
 use super::torch;
-use crate::commands::engine::args::EngineFlags;
+use crate::commands::engine::args::{EngineFlags, RecomputeArg};
 use clap::{Args, ValueEnum};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use templar_engine::OpenOptions;
 use templar_engine::check::{CheckLimits, check};
 use templar_model::bench::{BenchConfig, BenchReport, eval, train};
 use templar_model::profile::{DeviceSummary, summarise, write_trace};
-use templar_model::{LlamaConfig, Optimizer, Recompute, TrainerOptions};
+use templar_model::{LlamaConfig, Optimizer, TrainerOptions};
 use templar_tensor::{DType, Profile, XlaOption};
 
 /// What is measured.
@@ -33,18 +33,6 @@ impl Work {
             Work::Eval => "eval",
         }
     }
-}
-
-/// What the backward pass computes again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum RecomputeArg {
-    /// Nothing.
-    #[default]
-    None,
-    /// All but the results of products and attention.
-    Selective,
-    /// Everything but what blocks consume.
-    Full,
 }
 
 /// Element type of activations and of weights in products.
@@ -200,11 +188,6 @@ impl ModelArgs {
         let options = OpenOptions { xla: xla.collect::<miette::Result<_>>()?, keep_compiled: !self.fresh, ..OpenOptions::default() };
         let engine = self.engine.or_one_device().open_with(options)?;
         let devices = engine.executor.devices();
-        let recompute = match self.recompute {
-            RecomputeArg::None => Recompute::None,
-            RecomputeArg::Selective => Recompute::Selective,
-            RecomputeArg::Full => Recompute::Full,
-        };
         let compute_type = self.precision.map(|precision| match precision {
             PrecisionArg::F32 => DType::F32,
             PrecisionArg::Bf16 => DType::BF16,
@@ -218,7 +201,7 @@ impl ModelArgs {
             steps: self.steps as usize,
             warmup: self.warmup as usize,
             profile: if self.profile.is_some() { 3 } else { 0 },
-            options: TrainerOptions { compute_type, recompute },
+            options: TrainerOptions { compute_type, recompute: self.recompute.into() },
             seed: 1,
             tokens: self.read_text()?,
         };

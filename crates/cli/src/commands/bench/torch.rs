@@ -2,7 +2,8 @@
 //!
 //! The script prints one line of JSON; what else it prints passes through to standard error.
 
-use super::model::{RecomputeArg, Work};
+use super::model::Work;
+use crate::commands::engine::args::RecomputeArg;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use std::path::PathBuf;
 use templar_engine::{Engine, EngineKind, EngineRequest, Environment, OpenOptions, open};
+use templar_model::Recompute;
 
 /// A kind of engine, as it is named at the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -12,6 +13,28 @@ pub enum EngineArg {
     Cpu,
     /// XLA behind a PJRT plugin.
     Pjrt,
+}
+
+/// What the backward pass computes again instead of keeping it in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RecomputeArg {
+    /// Nothing.
+    #[default]
+    None,
+    /// All but the results of products and attention.
+    Selective,
+    /// Everything but what blocks consume.
+    Full,
+}
+
+impl From<RecomputeArg> for Recompute {
+    fn from(arg: RecomputeArg) -> Self {
+        match arg {
+            RecomputeArg::None => Recompute::None,
+            RecomputeArg::Selective => Recompute::Selective,
+            RecomputeArg::Full => Recompute::Full,
+        }
+    }
 }
 
 /// Which engine runs array programs; without any of them, the best that is installed.
