@@ -197,7 +197,6 @@ impl Workspace {
         mut rows: impl FnMut(u32) -> Result<Option<Vec<u32>>, WorkError> + Send,
         stop: impl Fn() -> bool,
     ) -> Result<TrainReport, WorkError> {
-        self.load()?;
         let steps = u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX);
         let (seq_len, micro_rows) = (self.hparams.sequence_length, self.hparams.micro_batch_size);
         std::thread::scope(|scope| {
@@ -214,6 +213,8 @@ impl Workspace {
                     }
                 }
             });
+            // The first batches are read while θ is on its way.
+            self.load()?;
             self.take_steps(global_step, batches, stop)
         })
     }
