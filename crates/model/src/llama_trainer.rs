@@ -26,7 +26,8 @@ pub struct LlamaTrainer {
     second_moments: Vec<ParamSpec>,
     /// θ, or empty before the first load and after a device failed.
     params: Vec<Array>,
-    /// First and second moments; empty while they are all zero, so that who only evaluates pays nothing for them.
+    /// First and second moments; empty while they are all zero, so that who only evaluates pays nothing for them. Between windows
+    /// they may be on the host.
     m: Vec<Array>,
     v: Vec<Array>,
     step: u64,
@@ -423,6 +424,26 @@ impl Trainer for LlamaTrainer {
         }
         self.step = moments.step;
         self.moments_lost = false;
+        Ok(())
+    }
+
+    fn offload_moments(&mut self) -> Result<()> {
+        // One after the other: each frees its device memory before the next one comes.
+        for array in self.m.iter_mut().chain(&mut self.v).filter(|array| matches!(array, Array::Device(_))) {
+            *array = self.executor.download(array.clone())?.into();
+        }
+        Ok(())
+    }
+
+    fn restore_moments(&mut self) -> Result<()> {
+        let restored = [&mut self.m, &mut self.v].into_iter().flat_map(std::mem::take).map(|array| match array {
+            Array::Host(tensor) => self.executor.upload_placed(Arc::unwrap_or_clone(tensor), Placement::Sharded),
+            array @ Array::Device(_) => Ok(array),
+        });
+        let restored: templar_tensor::Result<Vec<Array>> = restored.collect();
+        self.moments_lost |= restored.is_err();
+        self.m = restored?;
+        self.v = self.m.split_off(self.specs.len().min(self.m.len()));
         Ok(())
     }
 }

@@ -197,4 +197,23 @@ pub trait Trainer: Send {
     /// # Errors
     /// A count or length that is not the model's and the optimiser's.
     fn load_moments(&mut self, moments: Moments) -> Result<()>;
+
+    /// Brings the optimiser's state to host memory and frees the memory that it takes on devices; returns when both are done.
+    /// No bit changes: [`Trainer::moments`] gives the same, and training on is the same, restored before or not. Nothing happens
+    /// where the state is on the host already, or all zero; so a trainer without device memory need not implement this.
+    ///
+    /// # Errors
+    /// A device that cannot be read; what was not brought to the host is still on the device, and all of it still in force.
+    fn offload_moments(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts what [`Trainer::offload_moments`] has brought to the host back to where programs run; returns when it is there. Nothing
+    /// happens where nothing is to be moved.
+    ///
+    /// # Errors
+    /// A device without room for it; moments are then to be loaded again.
+    fn restore_moments(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

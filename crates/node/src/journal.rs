@@ -226,6 +226,12 @@ pub struct TrainingEntry {
     /// Time that inner steps waited for their batches, ms.
     #[serde(default)]
     pub data_wait_ms: u64,
+    /// Time to bring the optimiser's moments to host memory, ms; 0 where that was not asked for.
+    #[serde(default)]
+    pub offload_ms: u64,
+    /// Time to bring them back to the devices, ms; 0 where that was not asked for.
+    #[serde(default)]
+    pub restore_ms: u64,
 }
 
 /// Maps by uid, with uids as texts: keys of tagged JSON objects are read as nothing else.

@@ -7,7 +7,7 @@
 //! 3. [`workspace`]: θ, the engine and the residual, and what is done with them, on the [`worker`]'s threads;
 //! 4. [`node`], [`miner::driver`] and [`validator::driver`]: the machines' effects in the real world, by way of
 //!    [`context`], [`join`], [`round`] and [`state`];
-//! 5. [`journal`]: what a node tells about itself.
+//! 5. [`journal`], [`timeline`] and [`profile`]: what a node tells about itself.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod context;
@@ -20,6 +20,7 @@ pub mod miner;
 pub mod model_dir;
 pub mod node;
 pub mod position;
+pub mod profile;
 pub mod recipe;
 pub mod roster;
 pub mod round;
@@ -27,6 +28,7 @@ pub mod run;
 pub mod signed;
 pub mod state;
 pub mod stop;
+pub mod timeline;
 pub mod validator;
 pub mod worker;
 pub mod workspace;

@@ -6,9 +6,11 @@ use crate::follow::Ending;
 use crate::join::{self, JoinError};
 use crate::journal::{Entry, WindowEntry};
 use crate::position::Position;
+use crate::profile::{PROFILES_DIR, Profiler};
 use crate::recipe;
 use crate::round::{Gathered, Round};
 use crate::run::Run;
+use crate::timeline::{PHASES, Timeline};
 use crate::worker::{Worker, WorkerGone};
 use crate::workspace::{WorkError, Workspace};
 use bytes::Bytes;
@@ -74,6 +76,10 @@ pub struct NodeSettings {
     pub threads: usize,
     /// Hyper-parameters that the run must have, if the operator names some.
     pub expected: Option<Hparams>,
+    /// Windows whose training or evaluation is profiled, from the first on.
+    pub profile_windows: u32,
+    /// Whether the optimiser's moments are in host memory between windows.
+    pub offload_moments: bool,
 }
 
 /// A node that has joined.
@@ -90,6 +96,8 @@ pub struct Node {
     round: Option<Round>,
     gathered: Option<(Vec<Opened>, Gathered)>,
     phases: BTreeMap<String, u64>,
+    profiler: Profiler,
+    timeline: Timeline,
     object_bytes_max: u64,
     /// The last complaint about a manifest, so that polling does not repeat it.
     complaint: String,
@@ -107,13 +115,15 @@ impl Node {
         let eos = manifest.tokenizer.eos;
         let rules = recipe::rotation(run.hparams(), u32::try_from(manifest.shards.len()).unwrap_or(u32::MAX));
         let cache = ShardCache::new(&settings.dir.join("data"), manifest, endpoints, rules)?;
-        let trainer = LlamaTrainer::new(recipe::llama(run.hparams(), Some(eos))?, recipe::optimizer(run.hparams()), executor)?;
-        let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?;
+        let trainer = LlamaTrainer::new(recipe::llama(run.hparams(), Some(eos))?, recipe::optimizer(run.hparams()), executor.clone())?;
+        let timeline = Timeline::default();
+        let profiler = Profiler::new(executor, settings.dir.join(PROFILES_DIR), settings.profile_windows, timeline.clone());
+        let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?.with(settings.offload_moments, timeline.clone());
         let started = Worker::start(settings.threads, workspace);
         let worker = started.map_err(|source| NodeError::Io { what: "the worker threads could not be started".into(), source })?;
         let object_bytes_max = worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
         let (phases, complaint) = (BTreeMap::new(), String::new());
-        let node = Self { ctx, run, worker, cache, round: None, gathered: None, phases, object_bytes_max, complaint };
+        let node = Self { ctx, run, worker, cache, round: None, gathered: None, phases, profiler, timeline, object_bytes_max, complaint };
         let position = node.load_checkpoint().await?;
         node.ctx.note(Entry::Joined {
             run: node.run.id,
@@ -145,7 +155,27 @@ impl Node {
 
     /// Adds the time since `begun` to a phase of the window.
     pub fn add_time(&mut self, phase: &str, begun: Instant) {
-        *self.phases.entry(phase.to_owned()).or_default() += u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = self.timeline.add(PHASES, phase, begun);
+        *self.phases.entry(phase.to_owned()).or_default() += u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// Begins to profile what the engine does for `window`, if that is wanted.
+    pub async fn begin_profile(&mut self, window: Window) {
+        if let Err(error) = self.profiler.begin(window).await {
+            self.ctx.warn(format!("window {window} is profiled without the engine: {error}"));
+        }
+    }
+
+    /// Ends the profile of the engine; what it holds is read while the node goes on.
+    pub fn end_profile(&mut self) {
+        self.profiler.end();
+    }
+
+    /// Writes the profile of `window`, if there is one; `what` was profiled.
+    pub async fn write_profile(&mut self, window: Window, what: &'static str) {
+        if let Err(error) = self.profiler.write(window, what).await {
+            self.ctx.warn(format!("the profile of window {window} is lost or incomplete: {error}"));
+        }
     }
 
     /// When `window` began and, if it is over, how it ended.

@@ -1,11 +1,13 @@
 //! The heavy state of a node and what is done with it: inner steps, compression, aggregation, evaluation.
 //!
 //! The workspace owns θ on the host; the engine holds θ, or a θ' that grew from it, and is loaded again before it is used for another
-//! purpose. θ changes only in [`Workspace::set_theta`] and [`Workspace::aggregate`], always together with its digest.
+//! purpose. θ changes only in [`Workspace::set_theta`] and [`Workspace::aggregate`], always together with its digest. If the operator
+//! wants it so, the optimiser's moments are on the engine's devices only from a window's first step to its compression.
 
 use crate::recipe;
+use crate::timeline::{OFFLOAD, READER, Timeline, WAIT, WORKER};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use templar_codec::{self as codec, Header, Layout, Opened, Refusal, SparseUpdate};
 use templar_model::{Batch, ModelError, Moments, QueuedStep, Schedule, SequenceLoss, StepStats, Trainer};
 use templar_protocol::hparams::Hparams;
@@ -43,6 +45,17 @@ pub struct TrainReport {
     pub learning_rate: f64,
     /// Time that steps waited for their batches.
     pub data_wait: Duration,
+    /// Time to bring moments back to the engine's devices.
+    pub restore: Duration,
+}
+
+/// A window's sealed object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compressed {
+    /// Its bytes.
+    pub object: Vec<u8>,
+    /// Time to bring moments to the host, most of it while compression worked.
+    pub offload: Duration,
 }
 
 impl TrainReport {
@@ -102,6 +115,8 @@ pub struct Workspace {
     theta: Theta,
     digest: ThetaDigest,
     residual: Theta,
+    offload: bool,
+    timeline: Timeline,
 }
 
 impl Workspace {
@@ -113,7 +128,19 @@ impl Workspace {
         let layout = Layout::new(trainer.specs(), recipe::codec(&hparams)).map_err(|error| WorkError::Shape(error.to_string()))?;
         let digest = ThetaDigest { root: Digest::default(), parts: vec![] };
         let schedule = recipe::schedule(&hparams);
-        Ok(Self { hparams, schedule, layout, trainer, engine: Engine::Stale, theta: vec![], digest, residual: vec![] })
+        let (theta, residual, timeline) = (vec![], vec![], Timeline::default());
+        Ok(Self { hparams, schedule, layout, trainer, engine: Engine::Stale, theta, digest, residual, offload: false, timeline })
+    }
+
+    /// The same workspace that keeps moments on the host between windows, if `offload` says so, and tells `timeline` what it does.
+    #[must_use]
+    pub fn with(self, offload: bool, timeline: Timeline) -> Self {
+        Self { offload, timeline, ..self }
+    }
+
+    /// What the workspace does and when.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
     }
 
     /// The parameters' names and shapes.
@@ -153,7 +180,7 @@ impl Workspace {
 
     fn load(&mut self) -> Result<(), WorkError> {
         if self.engine != Engine::Theta {
-            self.trainer.load(&self.theta)?;
+            self.timeline.time(WORKER, "load θ", || self.trainer.load(&self.theta)).0?;
             self.engine = Engine::Theta;
         }
         Ok(())
@@ -163,21 +190,22 @@ impl Workspace {
     /// read and made into batches ahead by a thread of their own, and a step is queued while the one before runs.
     ///
     /// # Errors
-    /// The engine failed or a batch does not fit.
+    /// The engine failed, a batch does not fit, or what `rows` gives.
     pub fn train(
         &mut self,
         global_step: GlobalStep,
         mut rows: impl FnMut(u32) -> Result<Option<Vec<u32>>, WorkError> + Send,
         stop: impl Fn() -> bool,
     ) -> Result<TrainReport, WorkError> {
-        self.load()?;
         let steps = u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX);
         let (seq_len, micro_rows) = (self.hparams.sequence_length, self.hparams.micro_batch_size);
         std::thread::scope(|scope| {
             let (send, batches) = mpsc::sync_channel(STEPS_AHEAD);
+            let timeline = self.timeline.clone();
             scope.spawn(move || {
                 for step in 0..steps {
-                    let ready = rows(step).and_then(|tokens| tokens.map(|tokens| micro_batches(&tokens, seq_len, micro_rows)).transpose());
+                    let read = || rows(step)?.map(|tokens| micro_batches(&tokens, seq_len, micro_rows)).transpose();
+                    let (ready, _) = timeline.time(READER, "read batches", read);
                     let last = !matches!(ready, Ok(Some(_)));
                     // Nobody receives once training has stopped.
                     if send.send(ready).is_err() || last {
@@ -185,6 +213,8 @@ impl Workspace {
                     }
                 }
             });
+            // The first batches are read while θ is on its way.
+            self.load()?;
             self.take_steps(global_step, batches, stop)
         })
     }
@@ -195,48 +225,73 @@ impl Workspace {
         batches: mpsc::Receiver<Result<Option<Vec<Batch>>, WorkError>>,
         stop: impl Fn() -> bool,
     ) -> Result<TrainReport, WorkError> {
+        let timeline = self.timeline.clone();
         let mut report = TrainReport::default();
         let mut queued: Option<(u32, f64, QueuedStep)> = None;
         for step in 0.. {
             if stop() {
                 break;
             }
-            let waiting = Instant::now();
-            let Ok(ready) = batches.recv() else { break };
-            report.data_wait += waiting.elapsed();
+            let (ready, waited) = timeline.time(WORKER, WAIT, || batches.recv());
+            let Ok(ready) = ready else { break };
+            report.data_wait += waited;
             let Some(batches) = ready? else { break };
+            // Only who steps needs moments: a null round leaves them where they are.
+            if self.offload && queued.is_none() {
+                let (restored, took) = timeline.time(WORKER, "restore moments", || self.trainer.restore_moments());
+                restored?;
+                report.restore = took;
+            }
             let hyper = recipe::inner_hyper(&self.hparams, &self.schedule, global_step, step);
             self.engine = Engine::Trained;
-            let next = self.trainer.queue_step(&batches, &hyper)?;
-            if let Some((step, rate, queued)) = queued.replace((step, hyper.lr, next)) {
-                report.count(step, rate, self.trainer.finish_step(queued)?)?;
+            let next = timeline.time(WORKER, "queue step", || self.trainer.queue_step(&batches, &hyper)).0?;
+            if let Some(before) = queued.replace((step, hyper.lr, next)) {
+                self.finish_step(before, &mut report)?;
             }
         }
-        if let Some((step, rate, queued)) = queued {
-            report.count(step, rate, self.trainer.finish_step(queued)?)?;
+        if let Some(last) = queued {
+            self.finish_step(last, &mut report)?;
         }
         report.gradient_norm /= f64::from(report.steps.max(1));
         Ok(report)
     }
 
+    fn finish_step(&mut self, (step, rate, queued): (u32, f64, QueuedStep), report: &mut TrainReport) -> Result<(), WorkError> {
+        report.count(step, rate, self.timeline.time(WORKER, "finish step", || self.trainer.finish_step(queued)).0?)
+    }
+
+    fn read_trained(&mut self) -> Result<Theta, ModelError> {
+        let read = |index| {
+            let mut values = Vec::new();
+            self.trainer.read(index, &mut values).map(|()| values)
+        };
+        (0..self.theta.len()).map(read).collect()
+    }
+
     /// Compresses θ − θ' with the residual and seals it; the residual keeps what is not sent. What `header`
-    /// says of θ and the payload is filled in.
+    /// says of θ and the payload is filled in. Moments that are to be on the host go there meanwhile.
     ///
     /// # Errors
     /// The engine cannot be read.
-    pub fn compress(&mut self, mut header: Header, null_round: bool, signer: &dyn Signer) -> Result<Vec<u8>, WorkError> {
-        let mut trained: Theta = Vec::with_capacity(self.theta.len());
-        for index in 0..self.theta.len() {
-            let mut values = Vec::new();
-            self.trainer.read(index, &mut values)?;
-            trained.push(values);
-        }
+    pub fn compress(&mut self, mut header: Header, null_round: bool, signer: &dyn Signer) -> Result<Compressed, WorkError> {
+        let timeline = self.timeline.clone();
+        // θ' first: compression waits for it, nobody waits for the moments yet.
+        let trained = timeline.time(WORKER, "read θ'", || self.read_trained()).0?;
         self.engine = Engine::Stale;
         self.ensure_residual();
         let decay = self.hparams.momentum_decay as f32;
-        let compressed = codec::compress(&self.layout, &self.theta, &trained, &mut self.residual, decay, null_round);
+        let Self { layout, theta, residual, trainer, .. } = self;
+        let (compressed, offloaded) = std::thread::scope(|scope| {
+            let offload = || timeline.time(OFFLOAD, "offload moments", || trainer.offload_moments());
+            let offloading = self.offload.then(|| scope.spawn(offload));
+            let (compressed, _) =
+                timeline.time(WORKER, "compress", || codec::compress(layout, theta, &trained, residual, decay, null_round));
+            (compressed, offloading.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        });
+        let (done, offload) = offloaded.unwrap_or((Ok(()), Duration::ZERO));
+        done?;
         header.theta = self.digest.root;
-        Ok(codec::seal(&header, &compressed.payload, signer))
+        Ok(Compressed { object: codec::seal(&header, &compressed.payload, signer), offload })
     }
 
     fn ensure_residual(&mut self) {
@@ -273,6 +328,10 @@ impl Workspace {
         }
         self.trainer.load_moments(moments)?;
         self.residual = residual;
+        if self.offload {
+            // The next window may be followed only, which needs no moments.
+            self.trainer.offload_moments()?;
+        }
         Ok(())
     }
 
@@ -339,9 +398,10 @@ impl Workspace {
     /// The engine failed, or tokens or update do not fit.
     pub fn losses_with(&mut self, update: &SparseUpdate, tokens: &[&[u32]]) -> Result<Vec<Vec<f64>>, WorkError> {
         self.load()?;
-        self.trainer.apply_sparse(update)?;
+        let timeline = self.timeline.clone();
+        timeline.time(WORKER, "apply update", || self.trainer.apply_sparse(update)).0?;
         let losses: Result<Vec<_>, _> = tokens.iter().map(|tokens| self.losses_as_loaded(tokens)).collect();
-        self.trainer.undo_sparse()?;
+        timeline.time(WORKER, "undo update", || self.trainer.undo_sparse()).0?;
         losses
     }
 
@@ -349,7 +409,8 @@ impl Workspace {
         let mut losses = Vec::new();
         for batch in micro_batches(tokens, self.hparams.sequence_length, self.hparams.micro_batch_size)? {
             let mean = |loss: SequenceLoss| loss.sum / loss.tokens.max(1) as f64;
-            losses.extend(self.trainer.losses(&batch)?.into_iter().map(mean));
+            let measured = self.timeline.time(WORKER, "losses", || self.trainer.losses(&batch)).0?;
+            losses.extend(measured.into_iter().map(mean));
         }
         Ok(losses)
     }
@@ -360,3 +421,7 @@ fn micro_batches(tokens: &[u32], seq_len: usize, rows_max: usize) -> Result<Vec<
     let batches = tokens.chunks(rows_max.max(1) * seq_len).map(|rows| Batch::new(rows.to_vec(), rows.len() / seq_len, seq_len));
     Ok(batches.collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+#[path = "workspace_tests.rs"]
+mod tests;

@@ -50,6 +50,9 @@ pub struct NodeArgs {
     /// Join only a run with these hyper-parameters: a preset or a file.
     #[arg(long, value_name = "NAME|FILE")]
     params: Option<String>,
+    /// Profile the next N windows into the folder profiles/ of --dir, which keeps the newest 20.
+    #[arg(long, env = "TEMPLAR_PROFILE_WINDOWS", value_name = "N", default_value_t = 0)]
+    profile_windows: u32,
     #[command(flatten)]
     engine: EngineFlags,
     /// Stop when standard input is closed.
@@ -65,6 +68,9 @@ pub struct MinerArgs {
     /// Ask the miner that runs in --dir to load the newest checkpoint; without one, start it (a start always loads it).
     #[arg(long)]
     resync: bool,
+    /// Keep the optimiser's moments in host memory between windows; their device memory is free meanwhile.
+    #[arg(long, env = "TEMPLAR_OFFLOAD_MOMENTS")]
+    offload_moments: bool,
 }
 
 /// Validates until it is stopped.
@@ -100,7 +106,9 @@ impl MinerArgs {
             return Err(self.node.in_use());
         };
         let executor = self.node.engine.open()?.executor;
-        self.node.serve("miner", lock, |ctx, settings, stop| async move {
+        let offload_moments = self.offload_moments;
+        self.node.serve("miner", lock, move |ctx, settings, stop| async move {
+            let settings = NodeSettings { offload_moments, ..settings };
             let (miner, position) = Miner::join(ctx, &settings, executor).await?;
             miner.run(position, &stop).await
         })
@@ -167,7 +175,8 @@ impl NodeArgs {
                 ctx = joined => ctx?,
                 reason = wait_for_stop(self.exit_with_parent) => return Ok(reason.into_diagnostic()?.exit_code()),
             };
-            let settings = NodeSettings { dir: self.dir.clone(), threads, expected };
+            let settings =
+                NodeSettings { dir: self.dir.clone(), threads, expected, profile_windows: self.profile_windows, offload_moments: false };
             let running = work(ctx.clone(), settings, stop.clone());
             tokio::pin!(running);
             let ended = tokio::select! {

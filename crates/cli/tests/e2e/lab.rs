@@ -24,6 +24,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// A directory for a network with a small text and a tiny model beside it.
 pub struct Lab {
     root: tempfile::TempDir,
+    environment: Vec<(&'static str, &'static str)>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -37,7 +38,12 @@ impl Lab {
         assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
         let tiny = tiny(serde_json::from_slice(&shown.stdout).unwrap());
         std::fs::write(root.path().join("tiny.json"), tiny.to_string()).unwrap();
-        Self { root, _turn: turn }
+        Self { root, environment: vec![], _turn: turn }
+    }
+
+    /// The same with variables in the environment of its networks.
+    pub fn with_environment(self, environment: &[(&'static str, &'static str)]) -> Self {
+        Self { environment: environment.to_vec(), ..self }
     }
 
     /// A file or folder beside the network's directory.
@@ -74,7 +80,7 @@ impl Lab {
 
     fn run(&self, flags: &[&str], processes_in: PathBuf) -> Running {
         let mut command = templar(&["localnet", "--paced", "--json", "--dir", self.dir().to_str().unwrap()]);
-        command.args(flags);
+        command.args(flags).envs(self.environment.iter().copied());
         let out = self.root.path().read_dir().unwrap().count();
         Running::start(command, processes_in, self.path(&format!("out-{out}")))
     }

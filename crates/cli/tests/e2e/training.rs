@@ -60,9 +60,9 @@ fn a_network_trains_agrees_and_resumes() {
 }
 
 #[test]
-fn a_network_trains_on_a_plugin() {
+fn a_network_trains_on_a_plugin_with_profiles_and_offloaded_moments() {
     let Some(plugin) = templar_pjrt::testing::cpu_plugin() else { return };
-    let lab = Lab::new();
+    let lab = Lab::new().with_environment(&[("TEMPLAR_PROFILE_WINDOWS", "2"), ("TEMPLAR_OFFLOAD_MOMENTS", "true")]);
     let engine = ["--engine", "pjrt", "--pjrt-plugin", plugin.to_str().unwrap()];
     let report = lab.begin(&[&engine[..], &["--windows", "3"]].concat()).wait_for_end().report();
     let lived = undisturbed(&report, 3);
@@ -71,6 +71,23 @@ fn a_network_trains_on_a_plugin() {
     for node in NODES {
         let log = std::fs::read_to_string(lab.dir().join("logs").join(format!("{node}.log"))).unwrap();
         assert!(log.contains("engine pjrt: 1 × cpu by "), "{node}: {log}");
+        let profiles = lab.node(node).join("profiles");
+        let mut texts: Vec<_> = std::fs::read_dir(&profiles).unwrap().map(|entry| entry.unwrap().path()).collect();
+        texts.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+        assert_eq!(texts.len(), 2, "{node}: {texts:?}");
+        let spans: &[&str] = match node {
+            "validator-0" => &["evaluate", "losses", "wait for data"],
+            _ => &["train", "compress", "queue step", "restore moments", "offload moments", "wait for data"],
+        };
+        for path in texts {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let trace: Value = serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
+            let events = trace["traceEvents"].as_array().unwrap();
+            for span in spans {
+                assert!(text.contains(&format!(" × {span}\n")), "{node}: no {span} in {text}");
+                assert!(events.iter().any(|event| event["name"] == *span && event["ph"] == "X"), "{node}: no {span} in the trace");
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::position::Position;
 use crate::signed;
 use crate::state::{PrivateState, StateDigests, StateDir};
 use crate::stop::Stop;
-use crate::workspace::WorkError;
+use crate::workspace::{Compressed, WorkError};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,6 +27,10 @@ use templar_tensor::Executor;
 pub const RESYNC_REQUEST: &str = "resync.request";
 /// The least real time for a put, however late it is in the window.
 const PUT_LEAST: Duration = Duration::from_secs(5);
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The object of a window, sealed and durable.
 #[derive(Clone)]
@@ -128,6 +132,9 @@ impl Miner {
         let assignment = self.node.assignment(self.node.ctx.uid, at.window, reader.n_samples())?;
         let null_round = self.node.is_null_round(at.window);
         let (clock, stop) = (self.node.ctx.clock.clone(), stop.clone());
+        if !null_round {
+            self.node.begin_profile(at.window).await;
+        }
         let begun = Instant::now();
         let job = self.node.worker.run(move |work| {
             let rows = move |step: u32| {
@@ -139,7 +146,9 @@ impl Miner {
             };
             work.train(at.global_step, rows, || clock.now_ms() >= stop_at_ms || stop.is_set())
         });
-        let report = match job.await? {
+        let trained = job.await?;
+        self.node.end_profile();
+        let report = match trained {
             Ok(report) => report,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
@@ -152,7 +161,8 @@ impl Miner {
             tokens_s: report.tokens as f64 / seconds,
             gradient_norm: report.gradient_norm,
             learning_rate: report.learning_rate,
-            data_wait_ms: u64::try_from(report.data_wait.as_millis()).unwrap_or(u64::MAX),
+            data_wait_ms: ms(report.data_wait),
+            restore_ms: ms(report.restore),
             ..TrainingEntry::default()
         });
         // A null round has no steps and still shows the network that the miner is there.
@@ -181,14 +191,16 @@ impl Miner {
             payload_bytes: 0,
         };
         let key = self.node.ctx.key.clone();
-        let job = self.node.worker.run(move |work| work.compress(header, null_round, &*key).map(|bytes| (bytes, work.residual_norm())));
-        let (bytes, residual_norm) = match job.await? {
+        let job =
+            self.node.worker.run(move |work| work.compress(header, null_round, &*key).map(|compressed| (compressed, work.residual_norm())));
+        let (Compressed { object: bytes, offload }, residual_norm) = match job.await? {
             Ok(done) => done,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
         if let Some(training) = &mut self.training {
             training.residual_norm = residual_norm;
             training.object_bytes = bytes.len() as u64;
+            training.offload_ms = ms(offload);
         }
         let digest = Digest::of(&bytes);
         self.sealed = Some(Sealed { window: at.window, bytes: bytes.into(), digest });
@@ -363,6 +375,7 @@ impl Miner {
     }
 
     async fn report(&mut self, window: Window, after: Position, stepped: bool) {
+        self.node.write_profile(window, "training").await;
         let decided = self.decided.take().filter(|decided| decided.manifest.window == window);
         let mut entry = self.node.window_entry(window, &after, stepped, decided.as_deref());
         entry.training = self.training.take();

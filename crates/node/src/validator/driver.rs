@@ -254,12 +254,14 @@ impl Validator {
             subjects.push(Subject { uid, assignment: self.node.assignment(uid, at.window, reader.n_samples())? });
         }
         let evaluation = self.node.run.hparams().evaluation.clone();
+        self.node.begin_profile(at.window).await;
         let job = self.node.worker.run(move |work| {
             let clip_norms = work.clip_norms(&peers);
             let measured = evaluate(work, &evaluation, &reader, seed, &subjects, &peers, &clip_norms);
             (measured, peers)
         });
         let (measured, peers) = job.await?;
+        self.node.end_profile();
         self.node.put_peers(peers);
         let scored = match measured {
             Ok(measurements) => self.score(at.window, &measurements).map_err(|error| error.to_string()),
@@ -390,6 +392,7 @@ impl Validator {
     }
 
     async fn report(&mut self, window: Window, after: Position, stepped: bool) {
+        self.node.write_profile(window, "evaluation").await;
         let decided = self.decided.take().filter(|decided| decided.manifest.window == window);
         let mut entry = self.node.window_entry(window, &after, stepped, decided.as_deref());
         entry.held_out_loss = self.held_out_loss.take();

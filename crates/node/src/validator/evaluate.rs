@@ -2,6 +2,7 @@
 //!
 //! The sequences are drawn by the hash of a block that did not exist when the objects were committed, so nobody can prepare for them.
 
+use crate::timeline::{Timeline, WAIT, WORKER};
 use crate::workspace::{WorkError, Workspace};
 use std::sync::Arc;
 use templar_codec::Opened;
@@ -23,6 +24,7 @@ pub struct Subject {
 struct Draw<'a> {
     reader: &'a ShardReader,
     seed: Digest,
+    timeline: Timeline,
 }
 
 impl Draw<'_> {
@@ -47,7 +49,8 @@ impl Draw<'_> {
     }
 
     fn read(&self, rows: &[u64]) -> Result<Vec<u32>, WorkError> {
-        self.reader.samples(rows).map_err(|error| WorkError::Data(error.to_string()))
+        let (read, _) = self.timeline.time(WORKER, WAIT, || self.reader.samples(rows));
+        read.map_err(|error| WorkError::Data(error.to_string()))
     }
 }
 
@@ -64,7 +67,7 @@ pub fn evaluate(
     peers: &[Opened],
     clip_norms: &[f32],
 ) -> Result<Vec<Measurement>, WorkError> {
-    let draw = Draw { reader, seed };
+    let draw = Draw { reader, seed, timeline: work.timeline().clone() };
     let random = draw.of_shard(evaluation.random_sequences, b"random")?;
     let random_before = work.losses(&random)?;
     let mut measurements = Vec::with_capacity(peers.len());

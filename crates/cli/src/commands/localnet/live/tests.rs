@@ -35,6 +35,8 @@ fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {
         upload_margin_ms: Some(1720),
         learning_rate: 4e-3,
         data_wait_ms: 0,
+        offload_ms: 0,
+        restore_ms: 0,
     };
     let refused = miners > 2 && number.is_multiple_of(3);
     WindowEntry {
