@@ -21,7 +21,7 @@ use std::time::Instant;
 use templar_chain::ChainError;
 use templar_codec::{Expect, Opened, max_object_bytes};
 use templar_data::{CacheError, ShardCache, ShardReader};
-use templar_model::{LlamaTrainer, ModelError};
+use templar_model::{LlamaTrainer, ModelError, Recompute, TrainerOptions};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::sampler::{Assignment, SamplerError};
 use templar_protocol::{GlobalStep, Uid, Window};
@@ -80,6 +80,8 @@ pub struct NodeSettings {
     pub profile_windows: u32,
     /// Whether the optimiser's moments are in host memory between windows.
     pub offload_moments: bool,
+    /// What training computes again instead of keeping it in the engine's memory.
+    pub recompute: Recompute,
 }
 
 /// A node that has joined.
@@ -115,7 +117,9 @@ impl Node {
         let eos = manifest.tokenizer.eos;
         let rules = recipe::rotation(run.hparams(), u32::try_from(manifest.shards.len()).unwrap_or(u32::MAX));
         let cache = ShardCache::new(&settings.dir.join("data"), manifest, endpoints, rules)?;
-        let trainer = LlamaTrainer::new(recipe::llama(run.hparams(), Some(eos))?, recipe::optimizer(run.hparams()), executor.clone())?;
+        let (config, optimizer) = (recipe::llama(run.hparams(), Some(eos))?, recipe::optimizer(run.hparams()));
+        let options = TrainerOptions { recompute: settings.recompute, ..TrainerOptions::default() };
+        let trainer = LlamaTrainer::with_options(config, optimizer, executor.clone(), options)?;
         let timeline = Timeline::default();
         let profiler = Profiler::new(executor, settings.dir.join(PROFILES_DIR), settings.profile_windows, timeline.clone());
         let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?.with(settings.offload_moments, timeline.clone());

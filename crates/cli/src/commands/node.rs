@@ -1,6 +1,6 @@
 //! `templar miner` and `templar validator`: one node each, until a signal asks it to drain.
 
-use super::engine::args::EngineFlags;
+use super::engine::args::{EngineFlags, RecomputeArg};
 use crate::signals::{StopReason, wait_for_stop};
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use templar_chain::{Chain, ChainError, Clock, HttpChain, PacedClock, RealClock};
+use templar_model::Recompute;
 use templar_node::context::{Context, Identity};
 use templar_node::journal::{Entry, Journal};
 use templar_node::miner::driver::{Miner, RESYNC_REQUEST};
@@ -71,6 +72,9 @@ pub struct MinerArgs {
     /// Keep the optimiser's moments in host memory between windows; their device memory is free meanwhile.
     #[arg(long, env = "TEMPLAR_OFFLOAD_MOMENTS")]
     offload_moments: bool,
+    /// What training computes again instead of keeping it in the engine's memory: slower, for larger models.
+    #[arg(long, value_name = "WHAT", default_value = "none")]
+    recompute: RecomputeArg,
 }
 
 /// Validates until it is stopped.
@@ -106,9 +110,9 @@ impl MinerArgs {
             return Err(self.node.in_use());
         };
         let executor = self.node.engine.open()?.executor;
-        let offload_moments = self.offload_moments;
+        let (offload_moments, recompute) = (self.offload_moments, self.recompute.into());
         self.node.serve("miner", lock, move |ctx, settings, stop| async move {
-            let settings = NodeSettings { offload_moments, ..settings };
+            let settings = NodeSettings { offload_moments, recompute, ..settings };
             let (miner, position) = Miner::join(ctx, &settings, executor).await?;
             miner.run(position, &stop).await
         })
@@ -175,8 +179,14 @@ impl NodeArgs {
                 ctx = joined => ctx?,
                 reason = wait_for_stop(self.exit_with_parent) => return Ok(reason.into_diagnostic()?.exit_code()),
             };
-            let settings =
-                NodeSettings { dir: self.dir.clone(), threads, expected, profile_windows: self.profile_windows, offload_moments: false };
+            let settings = NodeSettings {
+                dir: self.dir.clone(),
+                threads,
+                expected,
+                profile_windows: self.profile_windows,
+                offload_moments: false,
+                recompute: Recompute::None,
+            };
             let running = work(ctx.clone(), settings, stop.clone());
             tokio::pin!(running);
             let ended = tokio::select! {
