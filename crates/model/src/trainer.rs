@@ -162,7 +162,7 @@ pub trait Trainer: Send {
     /// The engine failed; θ and moments are then to be loaded again.
     fn finish_step(&mut self, queued: QueuedStep) -> Result<StepStats>;
 
-    /// The loss of each sequence, computed forward in f32.
+    /// The loss of each sequence, computed forward in the engine's compute type and summed in f64.
     ///
     /// # Errors
     /// A batch that does not fit the model.
