@@ -199,6 +199,18 @@ impl LlamaTrainer {
         self.rule.scalar_tensors(hyper, self.step + 1).into_iter().map(|tensor| Ok(self.executor.upload(tensor)?)).collect()
     }
 
+    /// Waits for a queued step's scalars.
+    fn read_stats(&self, queued: QueuedStep) -> Result<StepStats> {
+        let mut stats = queued.stats;
+        for loss in queued.losses {
+            stats.loss += scalar(self.executor.as_ref(), loss)?;
+        }
+        if let Some(norm) = queued.grad_norm {
+            stats.grad_norm = scalar(self.executor.as_ref(), norm)?;
+        }
+        Ok(stats)
+    }
+
     /// Gradient, clipping and update in one program.
     fn fused_step(&mut self, pass: Pass, hyper: &InnerHyper, queued: &mut QueuedStep) -> Result<()> {
         let kind = Kind::Step { rows: pass.rows, seq_len: pass.seq_len };
@@ -327,14 +339,13 @@ impl Trainer for LlamaTrainer {
     }
 
     fn finish_step(&mut self, queued: QueuedStep) -> Result<StepStats> {
-        let mut stats = queued.stats;
-        for loss in queued.losses {
-            stats.loss += scalar(self.executor.as_ref(), loss)?;
+        let finished = self.read_stats(queued);
+        if finished.is_err() {
+            // What the failed step left on the device is not to be used by anybody.
+            self.params.clear();
+            self.moments_lost = true;
         }
-        if let Some(norm) = queued.grad_norm {
-            stats.grad_norm = scalar(self.executor.as_ref(), norm)?;
-        }
-        Ok(stats)
+        finished
     }
 
     fn losses(&mut self, batch: &Batch) -> Result<Vec<SequenceLoss>> {

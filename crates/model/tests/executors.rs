@@ -13,6 +13,7 @@ struct Probe {
     cpu: Cpu,
     compiled: AtomicUsize,
     failing: Arc<AtomicBool>,
+    unreadable: AtomicBool,
 }
 
 struct ProbeRun {
@@ -35,6 +36,9 @@ impl Executor for Probe {
     }
 
     fn download(&self, array: Array) -> Result<Tensor> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return Err(Error::Device { device: "probe".into(), reason: "it failed while a step was queued".into() });
+        }
         self.cpu.download(array)
     }
 }
@@ -114,6 +118,20 @@ fn a_failed_device_loses_no_state_silently() {
     trainer.load_moments(moments).unwrap();
     step(&mut trainer).unwrap();
     assert_eq!(trainer.moments().unwrap().step, 2);
+}
+
+#[test]
+fn a_device_that_fails_late_loses_no_state_silently() {
+    let (probe, mut trainer, theta) = setup();
+    let queued = trainer.queue_step(&[batch(2, 8)], &InnerHyper::default()).unwrap();
+    probe.unreadable.store(true, Ordering::Relaxed);
+    assert!(matches!(trainer.finish_step(queued), Err(ModelError::Tensor(_))));
+    probe.unreadable.store(false, Ordering::Relaxed);
+    assert!(matches!(trainer.losses(&batch(2, 8)), Err(ModelError::Order { .. })));
+    assert!(matches!(trainer.moments(), Err(ModelError::Order { .. })));
+    trainer.load(&theta).unwrap();
+    trainer.losses(&batch(2, 8)).unwrap();
+    assert!(matches!(trainer.moments(), Err(ModelError::Order { .. })));
 }
 
 #[test]

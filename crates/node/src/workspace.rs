@@ -289,7 +289,11 @@ impl Workspace {
             (compressed, offloading.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
         });
         let (done, offload) = offloaded.unwrap_or((Ok(()), Duration::ZERO));
-        done?;
+        if let Err(error) = done {
+            // Nothing will be sent, so the residual takes back what compression took out of it.
+            codec::give_back(layout, &compressed.payload, residual).expect("a payload that was just made is of this model");
+            return Err(error.into());
+        }
         header.theta = self.digest.root;
         Ok(Compressed { object: codec::seal(&header, &compressed.payload, signer), offload })
     }

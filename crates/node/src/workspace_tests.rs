@@ -11,6 +11,9 @@ use templar_tensor::Cpu;
 /// What a trainer was told to do with its moments.
 type Calls = Arc<Mutex<Vec<&'static str>>>;
 
+/// A call by which a test makes the next offload fail.
+const BREAK: &str = "break";
+
 /// A trainer that learns nothing; a step takes `step_s` on the test's clock.
 struct Idle {
     specs: Vec<ParamSpec>,
@@ -65,7 +68,11 @@ impl Trainer for Idle {
     }
 
     fn offload_moments(&mut self) -> ModelResult<()> {
-        self.calls.lock().unwrap().push("offload");
+        let mut calls = self.calls.lock().unwrap();
+        if calls.last() == Some(&BREAK) {
+            return Err(ModelError::Order { reason: "the device is gone".into() });
+        }
+        calls.push("offload");
         Ok(())
     }
 
@@ -229,6 +236,27 @@ fn moments_are_on_devices_from_the_first_step_to_the_compression() {
         }
         assert_eq!(*calls.lock().unwrap(), expected);
     }
+}
+
+#[test]
+fn a_failed_offload_leaves_the_residual_whole() {
+    let clock = TestClock::new();
+    let key = templar_wallet::Keypair::from_seed([1; 32]);
+    let before: Vec<f32> = (0..64 * 64).map(|i| (i % 97) as f32 - 48.0).collect();
+    let after_compression = |fails: bool| {
+        let (mut work, calls) = workspace(1, &clock, true);
+        work.restore(vec![before.clone()], Moments::default()).unwrap();
+        if fails {
+            calls.lock().unwrap().push(BREAK);
+        }
+        assert_eq!(work.compress(header(), false, &key).is_err(), fails);
+        work.private().unwrap().0.remove(0)
+    };
+    let decay = hparams(1).momentum_decay as f32;
+    let whole = |after: &[f32]| after.iter().zip(&before).all(|(after, before)| (after - decay * before).abs() < 1e-3);
+    assert!(whole(&after_compression(true)));
+    // What a compression that succeeds takes out is missing.
+    assert!(!whole(&after_compression(false)));
 }
 
 /// Payloads, residuals and moments of four windows of a Llama, the third stopped and taken up again from the private state.

@@ -21,7 +21,6 @@ macro_rules! structs {
         }
         impl $name {
             /// All zero but the size.
-            #[allow(dead_code)]
             pub fn new() -> Self {
                 // SAFETY: every field is an integer, a boolean, a pointer or a structure of such; all of them may be zero.
                 let mut args: Self = unsafe { std::mem::zeroed() };
@@ -38,7 +37,6 @@ structs! {
     ErrorCode, last code: { error: *const c_void, code: u32 }
     PluginInitialize, last extension_start: {}
     EventArgs, last event: { event: *mut c_void }
-    EventIsReady, last is_ready: { event: *mut c_void, is_ready: bool }
     NamedValue, last value_size: { name: *const c_char, name_size: usize, kind: u32, value: NamedValueUnion, value_size: usize }
     ClientCreate, last kv_try_get_user_arg: {
         create_options: *const NamedValue,
@@ -231,8 +229,7 @@ pub struct Api {
     pub PJRT_Plugin_Initialize: Function<PluginInitialize>,
     _plugin_attributes: Unused,
     pub PJRT_Event_Destroy: Function<EventArgs>,
-    pub PJRT_Event_IsReady: Function<EventIsReady>,
-    _event_error: Unused,
+    _event_state: [Unused; 2],
     pub PJRT_Event_Await: Function<EventArgs>,
     _event_on_ready: Unused,
     pub PJRT_Client_Create: Function<ClientCreate>,
@@ -303,7 +300,6 @@ mod tests {
             (NamedValue::new().struct_size, 56),
             (ClientCreate::new().struct_size, 88),
             (ErrorCode::new().struct_size, 28),
-            (EventIsReady::new().struct_size, 25),
             (DeviceMemoryStats::new().struct_size, 201),
             (BufferFromHost::new().struct_size, 120),
             (ExecuteOptions::new().struct_size, 144),

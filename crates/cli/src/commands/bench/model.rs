@@ -174,6 +174,9 @@ impl ModelArgs {
         let mut tokens = Vec::new();
         for path in &self.text {
             let bytes = std::fs::read(path).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", path.display()))?;
+            if bytes.is_empty() {
+                return Err(miette!(help = "name a file with text, or leave --text out for random tokens", "{} is empty", path.display()));
+            }
             tokens.extend(bytes.into_iter().map(u32::from));
         }
         Ok(tokens)
@@ -210,8 +213,13 @@ impl ModelArgs {
         if let Some(path) = &self.profile {
             write_profile(path, &figures.profile)?;
         }
-        let matrix_tflops =
-            check(&engine, CheckLimits::default()).ok().and_then(|report| report.devices.first().map(|device| device.matrix_tflops));
+        let matrix_tflops = match check(&engine, CheckLimits::default()) {
+            Ok(report) => report.devices.first().map(|device| device.matrix_tflops),
+            Err(error) => {
+                eprintln!("warning: no share of the matrix peak, since the engine's check failed: {error}");
+                None
+            }
+        };
         Ok(Report {
             model: self.model.clone(),
             work: work.name(),
