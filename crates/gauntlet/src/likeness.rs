@@ -2,8 +2,9 @@
 //!
 //! Honest objects of a window are alike too: all of them point down the same slope. What tells copies from independent work is what is left
 //! without that. So the cosine of two updates is taken of what remains when the sum of all *other* updates of their windows is
-//! projected out of both (a partial correlation). Independent work leaves cosines near zero, a copy leaves 1, a copy of which a part was
-//! replaced leaves about the share that was kept.
+//! projected out of both (a partial correlation). A sum of few updates tells only roughly what is common: with K others, of which two are alike by ρ,
+//! independent work leaves ρ/(1 + Kρ), which is therefore taken for zero (ρ is the median of the window's own pairs). Then independent
+//! work leaves cosines near zero, a copy leaves 1, a copy of which a part was replaced leaves about the share that was kept.
 //!
 //! Within a window nobody can aim at another's object: when objects become known, all commits are made. Two alike objects of a window therefore
 //! have one trainer behind them, and no victim. Of two alike objects of different windows the later one is the copy.
@@ -178,7 +179,10 @@ fn compare_within(shelf: &Shelf, within: &[Within]) -> (Vec<Likeness>, Backgroun
             row.collect()
         })
         .collect();
-    let pairs: Vec<Likeness> = rows.into_iter().flatten().collect();
+    let mut pairs: Vec<Likeness> = rows.into_iter().flatten().collect();
+    let common = background(pairs.iter().map(|pair| pair.plain).collect()).median.clamp(0.0, 0.99);
+    let usual = common / (1.0 + count.saturating_sub(2) as f64 * common);
+    pairs.iter_mut().for_each(|pair| pair.cosine = ((pair.cosine - usual) / (1.0 - usual)).clamp(-1.0, 1.0));
     let background = background(pairs.iter().map(|pair| pair.cosine).collect());
     (pairs, background)
 }

@@ -1,7 +1,7 @@
 //! The validator's driver: performs the machine's effects against the real world, one after the other.
 
 use super::collect::{Collected, collect, keep_copies};
-use super::evaluate::{Subject, evaluate};
+use super::evaluate::{Source, Subject, evaluate, read_shard};
 use super::machine::{Action, Event, Outcome, ValidatorMachine};
 use super::start::{StartRun, keep_descriptor, start_run};
 use crate::context::Context;
@@ -248,17 +248,19 @@ impl Validator {
         let reader = self.node.shard(at.global_step).await?;
         let seed = self.evaluation_seed(at.window).await?;
         let peers = self.node.take_peers();
-        let mut subjects = Vec::with_capacity(peers.len());
+        let mut assignments = Vec::with_capacity(peers.len());
         for peer in &peers {
-            let uid = peer.header().uid;
-            subjects.push(Subject { uid, assignment: self.node.assignment(uid, at.window, reader.n_samples())? });
+            assignments.push(self.node.assignment(peer.header().uid, at.window, reader.n_samples())?);
         }
         let evaluation = self.node.run.hparams().evaluation.clone();
         self.node.begin_profile(at.window).await;
         let job = self.node.worker.run(move |work| {
             let clip_norms = work.clip_norms(&peers);
-            let measured = evaluate(work, &evaluation, &reader, seed, &subjects, &peers, &clip_norms);
-            (measured, peers)
+            let subjects: Vec<Subject> =
+                peers.iter().zip(assignments).map(|(object, assignment)| Subject { object, assignment }).collect();
+            let source = Source { n_samples: reader.n_samples(), read: &|rows| read_shard(&reader, rows) };
+            let measured = evaluate(work, &evaluation, &source, &seed, &subjects, &clip_norms, || false);
+            (measured.map(|evaluated| evaluated.measurements), peers)
         });
         let (measured, peers) = job.await?;
         self.node.end_profile();
