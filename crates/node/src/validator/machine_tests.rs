@@ -115,7 +115,7 @@ fn outcome(action: &Action, luck: u8, position: &Position) -> Outcome {
         Action::Look(_) if luck > 4 => Outcome::Looked {
             now_ms: (window.0 + 1) * 8000 + 1000 * u64::from(luck),
             ending: Some(ending(window, 0)),
-            commits_kept: luck % 3 == 0,
+            commits_kept: luck.is_multiple_of(3),
         },
         Action::Look(_) => Outcome::Looked { now_ms: window.0 * 8000, ending: None, commits_kept: false },
         Action::AwaitReveal(_) => Outcome::Reveal((window.0 + 1) * 8000 + 250, ending(window, u32::from(luck % 2))),
