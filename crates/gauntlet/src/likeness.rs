@@ -15,6 +15,7 @@ use crate::native::rules::LikenessRules;
 use crate::observation::{ALIKE_MAX, Agreement, Background, Likeness, Survey};
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use templar_codec::{SKETCH_LEN, Sketch, sketch::dot};
 use templar_protocol::{AccountId, Uid, Window};
 
@@ -72,7 +73,8 @@ impl Shelf {
 /// The objects of the last windows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gallery {
-    shelves: VecDeque<Shelf>,
+    /// Shared, so that a copy of the gallery is cheap.
+    shelves: VecDeque<Arc<Shelf>>,
 }
 
 impl Gallery {
@@ -90,7 +92,7 @@ impl Gallery {
     pub fn keep(&mut self, rules: &LikenessRules, window: Window, sent: Vec<Sent>) {
         let last = self.shelves.back().map(|shelf| shelf.window);
         if last.is_none_or(|last| last < window) {
-            self.shelves.push_back(Shelf::new(window, sent));
+            self.shelves.push_back(Arc::new(Shelf::new(window, sent)));
         }
         self.shelves.retain(|shelf| shelf.window.0.saturating_add(rules.memory_windows as u64) > window.0);
     }
@@ -104,7 +106,7 @@ impl Gallery {
         let within = shelf.within();
         let (pairs, background) = compare_within(&shelf, &within);
         let mut alike: Vec<Likeness> = pairs.into_iter().filter(|pair| is_reported(rules, pair)).collect();
-        let earlier: Vec<&Shelf> = self.shelves.iter().filter(|other| other.window < window).collect();
+        let earlier: Vec<&Shelf> = self.shelves.iter().map(Arc::as_ref).filter(|other| other.window < window).collect();
         let (pairs, across) = compare_across(rules, &shelf, &within, &earlier);
         alike.extend(pairs);
         // Earlier windows first among equals, so that a bound never hides a replay behind a large group.

@@ -291,7 +291,7 @@ impl Bench<'_> {
         let source = Source { n_samples: self.rows(), read: &read };
         let evaluation = self.config.hparams.evaluation.clone();
         let evaluated = evaluate(&mut self.work, &evaluation, &source, seed, &subjects, &clip_norms, || false)?;
-        Ok(Observation { window, members, measurements: evaluated.measurements, survey })
+        Ok(Observation { window, members, measurements: evaluated.measurements, survey, ..Observation::default() })
     }
 
     /// Collects what the report tells.
