@@ -170,7 +170,10 @@ pub fn run(config: &ScoreConfig, executor: Arc<dyn Executor>) -> Result<ScoreRep
         config,
         work,
         seq_len: config.hparams.sequence_length,
-        scorer: Scorer::new(NativeRules { likeness: templar_gauntlet::native::rules::LikenessRules { report_floor: -1.0, ..rules.likeness.clone() }, ..rules }),
+        scorer: Scorer::new(NativeRules {
+            likeness: templar_gauntlet::native::rules::LikenessRules { report_floor: -1.0, ..rules.likeness.clone() },
+            ..rules
+        }),
         gallery: Gallery::new(),
         privates: vec![Private::default(); usize::from(config.miners)],
         keys: (0..config.miners).map(|uid| Keypair::from_seed(Digest::of(&uid.to_le_bytes()).0)).collect(),

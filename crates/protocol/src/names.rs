@@ -73,7 +73,9 @@ mod tests {
     #[test]
     fn windows_are_read_back() {
         for window in [0, 7, 9_999_999_999, 12_345_678_901] {
-            for name in [commit(Window(window), Uid(3)), object(Window(window), Uid(0)), manifest(Window(window), 1), score_state(Window(window))] {
+            for name in
+                [commit(Window(window), Uid(3)), object(Window(window), Uid(0)), manifest(Window(window), 1), score_state(Window(window))]
+            {
                 assert_eq!(window_of(&name), Some(Window(window)), "{name}");
             }
         }

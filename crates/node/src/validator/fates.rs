@@ -46,7 +46,9 @@ fn fate(member: &Member, manifest: &Manifest, collected: &Collected, applied: &B
             Fate::Refused { kind: refused.kind.clone(), reason: refused.reason.clone() }
         }
         // Only its publisher is known to have written these bytes, so they are not held against the miner.
-        _ if listed.is_some() => Fate::Refused { kind: "unopened".into(), reason: "the manifest lists an object that does not open".into() },
+        _ if listed.is_some() => {
+            Fate::Refused { kind: "unopened".into(), reason: "the manifest lists an object that does not open".into() }
+        }
         _ => Fate::Absent,
     }
 }
@@ -89,7 +91,11 @@ pub fn disputes(manifest: &Manifest, collected: &Collected, clip_norms: &[f32]) 
         dispute(Some(*uid), "omitted", format!("its object was found right here, the manifest {why}"));
     }
     if !manifest.accepted.is_empty() && manifest.clip_norms != clip_norms {
-        dispute(None, "clip-norms", "its clipping norms are not those of the objects that it lists; everybody computes them anew".to_owned());
+        dispute(
+            None,
+            "clip-norms",
+            "its clipping norms are not those of the objects that it lists; everybody computes them anew".to_owned(),
+        );
     }
     found.truncate(DISPUTES_MAX);
     found
@@ -166,13 +172,8 @@ mod tests {
         let lie = manifest(&[(2, b"another"), (3, b"three"), (4, b"four"), (6, b"six")], vec![refused(1, "late")]);
         let found = disputes(&lie, &collected, &[2.0]);
         let kinds: Vec<(Option<u16>, &str)> = found.iter().map(|dispute| (dispute.uid.map(|uid| uid.0), dispute.kind.as_str())).collect();
-        let expected = [
-            (Some(2), "other-object"),
-            (Some(3), "refused-here"),
-            (Some(4), "uncommitted"),
-            (Some(1), "omitted"),
-            (None, "clip-norms"),
-        ];
+        let expected =
+            [(Some(2), "other-object"), (Some(3), "refused-here"), (Some(4), "uncommitted"), (Some(1), "omitted"), (None, "clip-norms")];
         assert_eq!(kinds, expected);
         assert_eq!(uncommitted(&lie, &collected), [Uid(2), Uid(4), Uid(6)]);
         let honest = manifest(&[(1, b"one"), (2, b"two")], vec![refused(3, "wrong-samples")]);

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use templar_codec::{Opened, Sketch};
 use templar_gauntlet::sheet::Samples;
 use templar_gauntlet::{Chosen, Dispute, Gallery, Measurement, Member, Observation, ScoreError, ScoreSheet, Scorer, Seed, Sent, Survey};
-use templar_protocol::hparams::Evaluation;
 use templar_protocol::sampler::Assignment;
 use templar_protocol::{Digest, GlobalStep, Uid, Window};
 
@@ -68,17 +67,13 @@ pub fn assess(
     work: &mut Workspace,
     judge: &Judge,
     case: &Case,
-    evaluation: &Evaluation,
     source: &Source,
     peers: &[Opened],
     assignments: &BTreeMap<Uid, Assignment>,
     is_over: impl FnMut() -> bool,
 ) -> Result<Assessed, WorkError> {
-    let sketched = |peer: &Opened| Sent {
-        uid: peer.header().uid,
-        hotkey: peer.header().hotkey,
-        sketch: Sketch::of(work.layout(), peer, &case.run),
-    };
+    let sketched =
+        |peer: &Opened| Sent { uid: peer.header().uid, hotkey: peer.header().hotkey, sketch: Sketch::of(work.layout(), peer, &case.run) };
     let sent: Vec<Sent> = peers.iter().map(sketched).collect();
     let survey = judge.gallery.survey(&judge.scorer.rules().likeness, case.window, &sent);
     let chosen = judge.scorer.choose(&case.seed.hash, &case.members, &survey);
@@ -90,8 +85,9 @@ pub fn assess(
             Some(Subject { object, assignment: assignments.get(&chosen.uid)?.clone() })
         })
         .collect();
+    let evaluation = work.hparams().evaluation.clone();
     let Evaluated { measurements, drawn, left_out } =
-        evaluate(work, evaluation, source, &case.seed.hash, &subjects, &clip_norms, is_over)?;
+        evaluate(work, &evaluation, source, &case.seed.hash, &subjects, &clip_norms, is_over)?;
     Ok(Assessed { sent, survey, chosen, drawn, left_out, measurements, clip_norms })
 }
 

@@ -31,13 +31,12 @@ impl Validator {
         for uid in peers.iter().map(|peer| peer.header().uid) {
             assignments.insert(uid, self.node.assignment(uid, at.window, reader.n_samples())?);
         }
-        let evaluation = self.node.run.hparams().evaluation.clone();
         let until_ms = self.node.round().next_start_ms + (EVALUATION_SHARE * self.node.run.window_ms() as f64) as u64;
         let (ctx, judge) = (self.node.ctx.clone(), self.judge.clone());
         self.node.begin_profile(at.window).await;
         let job = self.node.worker.run(move |work| {
             let source = Source { n_samples: reader.n_samples(), read: &|rows| read_shard(&reader, rows) };
-            let assessed = assess(work, &judge, &case, &evaluation, &source, &peers, &assignments, || ctx.now_ms() >= until_ms);
+            let assessed = assess(work, &judge, &case, &source, &peers, &assignments, || ctx.now_ms() >= until_ms);
             (case, assessed, peers)
         });
         let (mut case, assessed, peers) = job.await?;
