@@ -5,6 +5,7 @@ use super::judge::Judge;
 use super::kept_commits::{KEPT_COMMITS_FILE, KeptCommits};
 use super::machine::{Action, Event, Outcome, ValidatorMachine};
 use super::score::load_judge;
+use super::sketches::Sketches;
 use super::start::{StartRun, keep_descriptor, start_run};
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
@@ -34,6 +35,7 @@ pub struct Validator {
     pub(super) node: Node,
     machine: ValidatorMachine,
     pub(super) judge: Judge,
+    pub(super) sketches: Sketches,
     pub(super) scores_path: PathBuf,
     commits_path: PathBuf,
     model_dir: PathBuf,
@@ -66,13 +68,15 @@ impl Validator {
         let machine = ValidatorMachine::new(node.run.validator_rules());
         // Scores belong to a run: another run's windows are other windows.
         let scores_path = settings.dir.join(format!("scores-{}.json", node.run.id.short()));
-        let judge = load_judge(&node, &scores_path);
+        let sketches = Sketches::new(&settings.dir, node.run.id);
+        let judge = load_judge(&node, &scores_path, &sketches);
         let held_out = held_out_tokens(&node).await?;
         let tokenizer = node.cache.tokenizer().await?;
         let validator = Self {
             node,
             machine,
             judge,
+            sketches,
             scores_path,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),

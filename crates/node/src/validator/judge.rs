@@ -47,7 +47,8 @@ pub struct Judge {
 /// What the workspace has found out about a window.
 #[derive(Clone, Debug, Default)]
 pub struct Assessed {
-    sent: Vec<Sent>,
+    /// The objects as sketches.
+    pub sent: Vec<Sent>,
     survey: Survey,
     chosen: Vec<Chosen>,
     drawn: Drawn,

@@ -10,4 +10,5 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod score;
+pub mod sketches;
 pub mod start;

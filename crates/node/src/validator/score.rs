@@ -5,6 +5,7 @@ use super::evaluate::{Source, read_shard};
 use super::fates::{disputes, fates, uncommitted};
 use super::judge::{Assessed, Case, Judge, assess};
 use super::machine::Outcome;
+use super::sketches::Sketches;
 use crate::journal::{Entry, PeerEvaluation, ScoredEntry};
 use crate::node::{Node, NodeError};
 use crate::position::Position;
@@ -89,7 +90,11 @@ impl Validator {
     async fn score(&mut self, case: Case, assessed: Assessed) -> Result<(), Box<dyn std::error::Error>> {
         let mut judge = self.judge.clone();
         let before = serde_json::to_vec(&judge.scorer)?;
+        let (window, sent) = (case.window, assessed.sent.clone());
         let sheet = judge.conclude(case, assessed)?;
+        if let Err(error) = self.sketches.keep(&judge.scorer.rules().likeness, window, &sent) {
+            self.node.ctx.warn(format!("the sketches of window {window} were not kept, after a restart its replays go unnoticed: {error}"));
+        }
         write_atomically(&self.scores_path, &serde_json::to_vec(&judge.scorer)?)?;
         self.judge = judge;
         let published = self.publish_sheet(&sheet, before).await;
@@ -164,7 +169,7 @@ fn peer_evaluation(sheet: &ScoreSheet, measurement: &templar_gauntlet::Measureme
 }
 
 /// The scores of a former process, or fresh ones; damage is said and costs the history, not the validator.
-pub(super) fn load_judge(node: &Node, path: &Path) -> Judge {
+pub(super) fn load_judge(node: &Node, path: &Path, sketches: &Sketches) -> Judge {
     let rules = NativeRules::for_run(&node.run.hparams().evaluation);
     let fresh = || Judge::new(Scorer::new(rules.clone()));
     let bytes = match std::fs::metadata(path).and_then(|meta| if meta.len() > SCORES_BYTES_MAX { Ok(vec![]) } else { std::fs::read(path) })
@@ -183,7 +188,9 @@ pub(super) fn load_judge(node: &Node, path: &Path) -> Judge {
                 Loaded::OtherRules => node.ctx.warn("the rules of scoring have changed; the scores kept so far go on under the new ones"),
                 Loaded::Migrated => node.ctx.warn("the scores of the version before were taken up"),
             }
-            Judge::new(scorer)
+            let last = scorer.last_window().unwrap_or_default();
+            let gallery = sketches.load(&scorer.rules().likeness, last);
+            Judge { scorer, gallery }
         }
         Err(error) => {
             node.ctx.warn(format!("the scores in {} cannot be taken up, starting without: {error}", path.display()));

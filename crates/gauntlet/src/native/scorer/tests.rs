@@ -486,3 +486,28 @@ proptest! {
         prop_assert!(worse.scorer.weights().peers[2].weight <= network.scorer.weights().peers[2].weight + 1e-12);
     }
 }
+
+#[test]
+fn honest_miners_are_hardly_ever_wronged() {
+    // Churn of one in a hundred, faults of one in a hundred, evaluations as noisy as measured.
+    let (mut windows, mut wronged) = (0, 0);
+    for seed in 0..30 {
+        let mut network = Network { relative_noise: 0.2, ..Network::new(seed) };
+        for window in 0..50 {
+            let acts: Vec<Act> = (0..10)
+                .map(|_| match network.noise.uniform() {
+                    u if u < 0.005 => Act::Refused("late"),
+                    u if u < 0.01 => Act::Unreachable,
+                    _ => HONEST,
+                })
+                .collect();
+            let (verdict, weights) = network.step(&acts);
+            for (peer, weight) in verdict.peers.iter().zip(&weights.peers).filter(|_| window > 0) {
+                windows += 1;
+                let slashed = !peer.penalties.is_empty() || weight.work < 1.0 || weight.weight == 0.0;
+                wronged += usize::from(slashed || peer.checks.iter().any(|check| !check.passed));
+            }
+        }
+    }
+    assert!(windows > 10_000 && wronged * 1000 <= 5 * windows, "{wronged} of {windows} miner-windows");
+}
