@@ -1,0 +1,1 @@
+//! Equality with the reference, and what holds for every input.
