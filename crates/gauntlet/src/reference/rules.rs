@@ -214,10 +214,8 @@ pub struct WeightRules {
     pub gather_share: f64,
     /// First over last profile of tier one; at least 1.
     pub gather_top_ratio: f64,
-    /// Ratio between neighbours in tier two; in (0, 1].
+    /// Ratio between neighbours in tier two, and of its largest to tier one's smallest when it would be larger; in (0, 1].
     pub reserve_decay_ratio: f64,
-    /// The largest weight of tier two in units of the smallest of tier one, when it would be larger; in (0, 1].
-    pub reserve_cap: f64,
     /// Weights are submitted in windows divisible by this; at least 1.
     pub every_windows: u64,
 }
@@ -292,9 +290,8 @@ impl ReferenceRules {
         in_range("weights.burn_rate", weights.burn_rate, true, "a finite number")?;
         fraction("weights.gather_share", weights.gather_share)?;
         in_range("weights.gather_top_ratio", weights.gather_top_ratio, weights.gather_top_ratio >= 1.0, "at least 1")?;
-        let ratio = |value: f64| value > 0.0 && value <= 1.0;
-        in_range("weights.reserve_decay_ratio", weights.reserve_decay_ratio, ratio(weights.reserve_decay_ratio), "in (0, 1]")?;
-        in_range("weights.reserve_cap", weights.reserve_cap, ratio(weights.reserve_cap), "in (0, 1]")?;
+        let decay = weights.reserve_decay_ratio;
+        in_range("weights.reserve_decay_ratio", decay, decay > 0.0 && decay <= 1.0, "in (0, 1]")?;
         in_range("weights.every_windows", weights.every_windows as f64, weights.every_windows >= 1, "at least 1")
     }
 }

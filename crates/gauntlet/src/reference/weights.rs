@@ -77,16 +77,7 @@ pub fn weigh(rules: &WeightRules, peers: &PeerRules, finals: &BTreeMap<Uid, f32>
     let mut shares = tiers(rules, burn, one, two);
     shares.resize(ranked.len(), 0.0);
     let burn_uid = Uid(rules.burn_uid);
-    let mut weights: BTreeMap<Uid, f32> = ranked.iter().zip(shares).map(|((uid, _), share)| (*uid, share)).collect();
-    weights.insert(burn_uid, burn as f32);
-    let rest = f64::from(weights.values().sum::<f32>()) - burn;
-    if rest > 0.0 {
-        let factor = ((1.0 - burn) / rest) as f32;
-        weights.values_mut().for_each(|weight| *weight *= factor);
-        weights.insert(burn_uid, burn as f32);
-    } else {
-        weights.insert(burn_uid, 1.0);
-    }
+    let weights = normalised(burn, burn_uid, ranked.iter().zip(shares).map(|((uid, _), share)| (*uid, share)));
     let mut uids: Vec<Uid> = finals.keys().copied().chain([burn_uid]).collect();
     uids.sort_unstable();
     uids.dedup();
@@ -99,17 +90,67 @@ pub fn weigh(rules: &WeightRules, peers: &PeerRules, finals: &BTreeMap<Uid, f32>
             Some(place) if place <= one + two => Tier::Two,
             Some(_) => Tier::Behind,
         };
-        let (weight, final_score) = (weights.get(&uid).copied().unwrap_or(0.0), finals.get(&uid).copied().unwrap_or(0.0));
+        let (weight, final_score) = (weights.get(usize::from(uid.0)).copied().unwrap_or(0.0), finals.get(&uid).copied().unwrap_or(0.0));
         let sentence = explain(uid, weight, final_score, tier, place.unwrap_or(0), (one, two));
         PeerWeight { uid, weight, final_score, place, tier, sentence }
     });
     Weights { peers: explained.collect() }
 }
 
+/// Weights by uid: what is not burned is scaled to 1 − `burn`. Without any, everything burns.
+fn normalised(burn: f64, burn_uid: Uid, shares: impl Iterator<Item = (Uid, f32)>) -> Vec<f32> {
+    let mut weights = vec![0.0f32; LANES * ACCUMULATORS];
+    let mut earned = false;
+    for (uid, share) in shares.chain([(burn_uid, burn as f32)]) {
+        let slot = usize::from(uid.0);
+        if slot >= weights.len() {
+            weights.resize((slot + 1).next_multiple_of(LANES * ACCUMULATORS), 0.0);
+        }
+        weights[slot] = share;
+        earned |= uid != burn_uid && share > 0.0;
+    }
+    let rest = f64::from(sum(&weights)) - burn;
+    // Asked beside the sum, whose rounding could pretend that somebody earned something.
+    let burned = if earned && rest > 0.0 {
+        let factor = ((1.0 - burn) / rest) as f32;
+        weights.iter_mut().for_each(|weight| *weight *= factor);
+        burn as f32
+    } else {
+        1.0
+    };
+    weights[usize::from(burn_uid.0)] = burned;
+    weights
+}
+
+/// Lanes of the vectors that the reference's tensor library sums with, and how many of those it fills in turn.
+const LANES: usize = 8;
+const ACCUMULATORS: usize = 4;
+
+/// A float32 sum in the order of that library, so that weights are equal in their last bit: an integer of the chain may hang on it.
+fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [[0.0f32; LANES]; ACCUMULATORS];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    let whole = blocks.len() - blocks.len() % ACCUMULATORS;
+    for (i, block) in blocks.iter().enumerate() {
+        let accumulator = if i < whole { i % ACCUMULATORS } else { 0 };
+        lanes[accumulator].iter_mut().zip(block).for_each(|(lane, value)| *lane += value);
+    }
+    let lane = |l: usize| lanes.iter().skip(1).fold(lanes[0][l], |sum, accumulator| sum + accumulator[l]);
+    (0..LANES).map(lane).fold(sum_in_fours(rest), |sum, lane| sum + lane)
+}
+
+fn sum_in_fours(values: &[f32]) -> f32 {
+    let mut parts = [0.0f32; ACCUMULATORS];
+    let (blocks, rest) = values.as_chunks::<ACCUMULATORS>();
+    blocks.iter().for_each(|block| parts.iter_mut().zip(block).for_each(|(part, value)| *part += value));
+    rest.iter().for_each(|value| parts[0] += value);
+    parts[1..].iter().fold(parts[0], |sum, part| sum + part)
+}
+
 /// Shares of both tiers before normalisation, best first.
 fn tiers(rules: &WeightRules, burn: f64, one: usize, two: usize) -> Vec<f32> {
     let spread = |profile: Vec<f32>, share: f64| {
-        let sum: f32 = profile.iter().sum();
+        let sum = sum(&profile);
         profile.into_iter().map(move |value| value / sum * share as f32)
     };
     let mut gather: Vec<f32> = spread(linear(rules.gather_top_ratio as f32, one), (1.0 - burn) * rules.gather_share).collect();
@@ -118,7 +159,8 @@ fn tiers(rules: &WeightRules, burn: f64, one: usize, two: usize) -> Vec<f32> {
     let least = gather.iter().copied().fold(f32::INFINITY, f32::min);
     let most = reserve.iter().copied().fold(0.0, f32::max);
     if most > least && most > 0.0 {
-        let factor = least / most * rules.reserve_cap as f32;
+        // The largest of tier two becomes that ratio of the smallest of tier one, as if one profile led on into the other.
+        let factor = (f64::from(least) / f64::from(most) * rules.reserve_decay_ratio) as f32;
         reserve.iter_mut().for_each(|value| *value *= factor);
     }
     gather.append(&mut reserve);
