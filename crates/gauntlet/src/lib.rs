@@ -6,7 +6,7 @@
 //! * [`average`]: the moving average of "did better on its own data" (spec validator §2.6).
 //! * [`scorer`]: what a validator keeps of each miner, by hotkey.
 //! * [`rules`]: rule sets as data, each with a digest.
-//! * [`reference`]: the scoring of the Python reference, number by number.
+//! * [`mod@reference`]: the scoring of the Python reference, number by number.
 //! * [`weights`]: from the kept scores to weights, and from weights to the chain's integers.
 //!
 //! The crate is pure and deterministic: the same calls give the same bits, and no number that it returns or keeps is NaN

@@ -220,23 +220,26 @@ impl Gauntlet {
         Ok(reasons)
     }
 
-    /// Takes in the gather: overlap and time-outs, sync, misses (steps 13 to 18 of §1.8).
+    /// Takes in the gather: overlap and time-outs, sync, misses (steps 13 to 18 of §1.8). A uid without a slot, which a leader's list may
+    /// hold, is left out; it ends the reference's process.
     ///
     /// # Errors
-    /// No window has begun, a uid has no slot, or the success rate is no number.
+    /// No window has begun, or the success rate is no number.
     pub fn gathered(&mut self, gathered: &Gathered) -> Result<Vec<Reason>, StepError> {
         self.expect(Stage::Begun)?;
-        let named = gathered.list.iter().chain(&gathered.uids).chain(&gathered.skipped);
-        self.check_uids(named.chain(gathered.offenders.keys()))?;
         if !gathered.success_rate.is_finite() {
             return Err(StepError::Number { what: "the success rate of the gather", value: gathered.success_rate });
         }
+        let mut gathered = gathered.clone();
+        let slotted = |uid: &Uid| uid.0 < self.rules.uid_slots;
+        [&mut gathered.list, &mut gathered.uids, &mut gathered.skipped].into_iter().for_each(|uids| uids.retain(slotted));
+        gathered.offenders.retain(|uid, _| slotted(uid));
         let mut reasons = Vec::new();
         if gathered.global_step.0 >= self.rules.overlap.first_step {
             self.penalise_overlap(&gathered.offenders, &mut reasons);
         }
-        self.penalise_sync(gathered, &mut reasons);
-        self.penalise_misses(gathered, &mut reasons);
+        self.penalise_sync(&gathered, &mut reasons);
+        self.penalise_misses(&gathered, &mut reasons);
         self.state.open.stage = Stage::Gathered;
         Ok(reasons)
     }

@@ -132,24 +132,33 @@ pub enum Fault {
     },
 }
 
+/// The outer dictionary of an object, opened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unwrapped<'a> {
+    /// The entries of its `state_dict`, in their order.
+    pub entries: &'a [(String, Value)],
+    /// Its `global_step`: 0 when there is none, none when it is null.
+    pub global_step: Option<i64>,
+}
+
 /// Opens the outer dictionary of an object.
 ///
 /// # Errors
 /// It is no dictionary, carries the transport's own status key, has no `state_dict` dictionary, or a `global_step` that is neither an
-/// integer nor null. An absent `global_step` reads as 0.
-pub fn state_dict(object: &Value) -> Result<(&[(String, Value)], Option<i64>), Fault> {
+/// integer nor null.
+pub fn unwrap_object(object: &Value) -> Result<Unwrapped<'_>, Fault> {
     let Value::Dict(outer) = object else { return Err(Fault::Wrapper("its outermost value is no dictionary")) };
     if Value::get(outer, "__status").is_some() {
         return Err(Fault::Wrapper("it carries a key of the transport"));
     }
-    let step = match Value::get(outer, "global_step") {
+    let global_step = match Value::get(outer, "global_step") {
         None => Some(0),
         Some(Value::Int(step)) => Some(*step),
         Some(Value::Nothing) => None,
         Some(_) => return Err(Fault::Wrapper("its global step is no integer")),
     };
     match Value::get(outer, "state_dict") {
-        Some(Value::Dict(entries)) => Ok((entries, step)),
+        Some(Value::Dict(entries)) => Ok(Unwrapped { entries, global_step }),
         Some(_) => Err(Fault::Wrapper("its state_dict is no dictionary")),
         None => Err(Fault::Wrapper("it has no state_dict")),
     }

@@ -126,12 +126,13 @@ impl PeerLists {
         (self.pending.is_none() && near).then_some(Fetch::Newest)
     }
 
-    /// Installs what is due in `window`. `fetch` returns the leader's object, none when there is none.
-    pub fn consume(&mut self, window: Window, mut fetch: impl FnMut(Fetch) -> Option<PeerList>) {
+    /// Installs what is due in `window`. `fetch` returns the leader's object, none when there is none. Of a list that is longer than the
+    /// rules make one, the beginning counts, and of a uid that is listed twice the first place.
+    pub fn consume(&mut self, rules: &PeerRules, window: Window, mut fetch: impl FnMut(Fetch) -> Option<PeerList>) {
         if self.wanted(window) == Some(Fetch::SecondNewest)
             && let Some(list) = fetch(Fetch::SecondNewest)
         {
-            (self.gather, self.reserve) = (list.peers, list.reserve_peers);
+            (self.gather, self.reserve) = limited(rules, list);
         }
         let near = self.update_window.is_none_or(|update| update < window);
         if self.pending.is_none()
@@ -140,7 +141,7 @@ impl PeerLists {
             && self.update_window.is_none_or(|update| list.first_effective_window > update)
         {
             self.update_window = Some(list.first_effective_window);
-            self.pending = Some((list.peers, list.reserve_peers));
+            self.pending = Some(limited(rules, list));
         }
         if self.update_window.is_some_and(|update| window >= update)
             && let Some((gather, reserve)) = self.pending.take()
@@ -148,6 +149,15 @@ impl PeerLists {
             (self.gather, self.reserve) = (gather, reserve);
         }
     }
+}
+
+/// What counts of a list that somebody else has published.
+fn limited(rules: &PeerRules, list: PeerList) -> Selection {
+    let distinct = |uids: Vec<Uid>, most: usize| {
+        let mut seen = BTreeSet::new();
+        uids.into_iter().filter(|uid| seen.insert(*uid)).take(most).collect()
+    };
+    (distinct(list.peers, rules.gather), distinct(list.reserve_peers, rules.reserve))
 }
 
 /// Which selection a publication takes.

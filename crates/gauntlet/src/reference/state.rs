@@ -183,6 +183,7 @@ impl State {
         }
         let damaged = |what: String| Err(StateError::Damaged { what });
         let named = self.peers.keys().chain(self.pool.keys()).chain(self.entries.iter().map(|entry| &entry.0));
+        let named = named.chain(self.open.working.keys()).chain(&self.open.chosen);
         if let Some(uid) = named.into_iter().find(|uid| uid.0 >= rules.uid_slots) {
             return damaged(format!("uid {uid} is not below {}", rules.uid_slots));
         }

@@ -159,6 +159,11 @@ fn a_step_out_of_order_or_with_a_uid_beyond_the_slots_changes_nothing() {
     let outage = Gathered { success_rate: f64::NAN, global_step: GlobalStep(1), ..Gathered::default() };
     assert!(matches!(gauntlet.gathered(&outage), Err(StepError::Number { .. })));
     assert_eq!(gauntlet, begun);
+    // A leader's list may name anybody.
+    let far = [2, 256, 65_535].map(Uid).to_vec();
+    let gathered = Gathered { list: far.clone(), skipped: far.clone(), uids: far, success_rate: 0.5, ..Gathered::default() };
+    gauntlet.gathered(&gathered).unwrap();
+    assert_eq!(gauntlet.state.peers.keys().copied().collect::<Vec<_>>(), [Uid(2)]);
 }
 
 #[test]
@@ -173,5 +178,5 @@ fn a_damaged_state_is_refused_with_what_is_wrong() {
     assert!(refused(&|state| state.peer(Uid(3)).rating = Some(Rating { mu: 1.0, sigma: 0.0 })).contains("uid 3"));
     assert!(refused(&|state| state.entries.push((Uid(4), f64::INFINITY))).contains("match"));
     assert!(refused(&|state| state.peer(Uid(3)).misses = vec![true; 9].into()).contains("history"));
-    assert!(refused(&|state| drop(state.pool.insert(Uid(300), 1))).contains("uid 300"));
+    assert!(refused(&|state| state.open.chosen.push(Uid(300))).contains("uid 300"));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::reference::{
     apply::{clip_factor, clip_norm, dense_update, norm, trial_step},
     gather::{GatherResult, Role, Timing, gather_with_reserve as gather},
-    object::{Checks, Fault, Grid, Value as Item, decode, state_dict, unpack_lax, validate},
+    object::{Checks, Fault, Grid, Value as Item, decode, unpack_lax, unwrap_object, validate},
     rules::ObjectRules,
 };
 use std::collections::BTreeSet;
@@ -257,9 +257,9 @@ fn run(model: &Model, case: &Value, hardened: bool) -> Option<GatherResult<Accep
         }
         let object = object(model, name, uid);
         let checks = if hardened { Checks::Hardened } else { Checks::Reference { complete: role == Role::Gather } };
-        let opened = state_dict(&object).and_then(|(entries, step)| {
-            validate(&model.rules, &model.grids, entries, checks)?;
-            Ok((entries.iter().map(|entry| entry.0.clone()).collect(), step))
+        let opened = unwrap_object(&object).and_then(|opened| {
+            validate(&model.rules, &model.grids, opened.entries, checks)?;
+            Ok((opened.entries.iter().map(|entry| entry.0.clone()).collect(), opened.global_step))
         });
         opened.map_err(|fault| fault.to_string())
     })
@@ -279,18 +279,15 @@ fn what_the_reference_accepts_is_accepted_and_each_peer_stands_for_itself() {
             "quant 4-tuple on uid2 of 1,2,3" => Some((vec![Uid(1), Uid(3)], vec![Uid(2)], 2.0 / 3.0)),
             _ => None,
         };
-        let expected = &case["result"];
+        let (expected, stands_alone) = (&case["result"], alone.is_some());
         let theirs = match alone {
             Some(alone) => Some(alone),
             None if expected.is_null() => None,
-            None => {
-                // The raw cases name the uids alike.
-                Some((uids(&expected["valid_uids"]), uids(&expected["skipped_uids"]), number(&expected["success_rate"])))
-            }
+            None => Some((uids(&expected["valid_uids"]), uids(&expected["skipped_uids"]), number(&expected["success_rate"]))),
         };
         let figures = ours.as_ref().map(|result| (result.uids(), result.skipped_uids(), result.success_rate));
         assert_eq!(figures, theirs, "{name}: {:?}", ours.map(|result| result.skipped));
-        let Some(ours) = ours.filter(|_| !matches!(name, n if n.starts_with("quant 4-tuple") || n == "shift pyfloat")) else { continue };
+        let Some(ours) = ours.filter(|_| !stands_alone) else { continue };
         if let Some(lengths) = expected["list_lengths"].as_object() {
             for (key, length) in lengths {
                 let held = ours.accepted.iter().filter(|(_, (keys, _))| keys.contains(key)).count();

@@ -153,7 +153,7 @@ fn lists_are_published_every_other_window_and_installed_when_they_apply() {
     };
     let mut asked = Vec::new();
     // The older of two lists is installed at once, the newer waits for its window.
-    lists.consume(Window(102), |fetch| {
+    lists.consume(&rules, Window(102), |fetch| {
         asked.push(fetch);
         Some(if fetch == Fetch::Newest { list(5, 104) } else { list(3, 102) })
     });
@@ -161,19 +161,71 @@ fn lists_are_published_every_other_window_and_installed_when_they_apply() {
         (asked, lists.gather.clone(), lists.reserve.clone()),
         (vec![Fetch::SecondNewest, Fetch::Newest], vec![Uid(3)], vec![Uid(4)])
     );
-    lists.consume(Window(103), |_| unreachable!("a list is waiting"));
+    lists.consume(&rules, Window(103), |_| unreachable!("a list is waiting"));
     assert_eq!(lists.gather, [Uid(3)]);
-    lists.consume(Window(104), |_| unreachable!("the waiting list applies now"));
+    lists.consume(&rules, Window(104), |_| unreachable!("the waiting list applies now"));
     assert_eq!((&lists.gather[..], &lists.pending), (&[Uid(5)][..], &None));
     // One window later the next is asked for; the same one again is not taken twice.
     assert_eq!([104, 105].map(|w| lists.wanted(Window(w))), [None, Some(Fetch::Newest)]);
-    lists.consume(Window(105), |_| Some(list(9, 104)));
+    lists.consume(&rules, Window(105), |_| Some(list(9, 104)));
     assert_eq!((&lists.gather[..], &lists.pending), (&[Uid(5)][..], &None));
-    lists.consume(Window(106), |_| Some(list(7, 106)));
+    lists.consume(&rules, Window(106), |_| Some(list(7, 106)));
     assert_eq!(lists.gather, [Uid(7)]);
+    // A leader's list is no longer than the rules allow.
+    let endless = PeerList { peers: vec![Uid(8); 1000], reserve_peers: (0..1000).map(Uid).collect(), ..list(8, 107) };
+    lists.consume(&rules, Window(107), |_| Some(endless.clone()));
+    assert_eq!((lists.gather, lists.reserve.len()), (vec![Uid(8)], rules.reserve));
 }
 
 #[test]
 fn weights_are_due_in_every_third_window() {
     assert_eq!([999, 1000, 1002].map(|window| is_due(&rules().weights, Window(window))), [true, false, true]);
+}
+
+/// Rating results are equal to this, relative, as the vectors' own description says.
+const RATING_TOLERANCE: f64 = 1e-12;
+
+fn assert_rated(ours: Rating, theirs: &Value, what: &str) {
+    let same = [(ours.mu, "mu"), (ours.sigma, "sigma")].iter().all(|(ours, key)| close(*ours, number(&theirs[*key]), RATING_TOLERANCE));
+    // An ordinal is a difference, so its own size says nothing about its error.
+    let ordinal = (ours.ordinal() - number(&theirs["ordinal"])).abs() <= RATING_TOLERANCE * ours.mu.abs().max(1.0) * 4.0;
+    assert!(same && ordinal, "{what}: {ours:?} is not {theirs}");
+}
+
+#[test]
+fn matches_of_the_rating_librarys_vectors_are_rated_alike() {
+    let vectors = file("openskill.json");
+    let parts = ["about", "cases", "library", "model", "nan_behaviour", "ordinal", "sequence"];
+    let parts = parts.iter().chain(&["twenty_player_fixed_order", "two_player_repeated_win", "version"]);
+    let keys: std::collections::BTreeSet<&str> = vectors.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, parts.copied().collect(), "a part of the vectors has no test here or in rating.rs");
+    for case in list(&vectors["cases"]) {
+        let mut gauntlet = Gauntlet::new(rules());
+        for (player, score) in list(&case["players"]).iter().zip(numbers(&case["scores"])) {
+            let uid = uid(&player["uid"]);
+            gauntlet.state.peer(uid).rating = Some(Rating { mu: number(&player["mu"]), sigma: number(&player["sigma"]) });
+            gauntlet.state.enter(uid, score);
+        }
+        assert!(gauntlet.rate(&mut Vec::new()).unwrap());
+        for theirs in list(&case["expected"]) {
+            let ours = gauntlet.state.peers[&uid(&theirs["uid"])].rating.unwrap();
+            assert_rated(ours, theirs, case["name"].as_str().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_sequence_of_the_rating_librarys_vectors_is_rated_alike() {
+    let vectors = file("openskill.json");
+    let mut gauntlet = Gauntlet::new(rules());
+    for window in list(&vectors["sequence"]["windows"]) {
+        let what = format!("window {}", window["window"]);
+        for entry in list(&window["scores_in_insertion_order"]) {
+            gauntlet.state.enter(uid(&entry[0]), number(&entry[1]));
+        }
+        assert_eq!(gauntlet.rate(&mut Vec::new()).unwrap(), window["rated"].as_bool().unwrap(), "{what}");
+        for (uid, theirs) in by_uid(&window["ratings_after"]) {
+            assert_rated(gauntlet.state.peers[&uid].rating.unwrap(), theirs, &format!("{what} uid {uid}"));
+        }
+    }
 }
