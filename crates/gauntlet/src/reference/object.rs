@@ -2,9 +2,10 @@
 //!
 //! The reader of the archive is elsewhere; here an object is a tree of [`Value`]s, and the verdict is a pure function of it, of the
 //! model's [`Grid`]s and of the [`Checks`]. What always holds: a verdict concerns one object only, nothing in it can cause a panic, and work
-//! is linear in its size.
+//! and memory are bounded by the object's own size and the model's.
 
 use super::rules::ObjectRules;
+use std::collections::BTreeMap;
 use templar_codec::layout::split;
 
 /// A decoded value.
@@ -169,33 +170,45 @@ pub fn unwrap_object(object: &Value) -> Result<Unwrapped<'_>, Fault> {
 /// # Errors
 /// The first fault.
 pub fn validate(rules: &ObjectRules, grids: &[Grid], entries: &[(String, Value)], checks: Checks) -> Result<(), Fault> {
+    let entry = by_name(entries)?;
+    let known: BTreeMap<&str, &Grid> = grids.iter().map(|grid| (grid.name.as_str(), grid)).collect();
     for (name, value) in entries {
         if let Some(param) = name.strip_suffix("quant_params") {
-            quantiser(rules, name, value, checks, known(grids, param))?;
+            quantiser(rules, name, value, checks == Checks::Hardened && known.contains_key(param))?;
         } else if let Some(param) = name.strip_suffix("idxs") {
-            indices(rules, known(grids, param), entries, name, param, value)?;
+            let values = entry.get(format!("{param}vals").as_str()).copied();
+            indices(rules, known.get(param).copied(), values, name, value)?;
         } else if let Some(param) = name.strip_suffix("vals") {
-            values(known(grids, param), entries, name, param, value)?;
+            let quantiser = entry.get(format!("{param}quant_params").as_str()).copied();
+            values(known.get(param).copied(), quantiser, name, value)?;
         }
     }
     if checks != (Checks::Reference { complete: false }) {
         let expected = grids.iter().flat_map(|grid| ["idxs", "vals", "quant_params"].map(|kind| format!("{}{kind}", grid.name)));
-        let missing = expected.into_iter().find(|key| Value::get(entries, key).is_none());
+        let missing = expected.into_iter().find(|key| !entry.contains_key(key.as_str()));
         missing.map_or(Ok(()), |key| Err(Fault::Absent(key)))?;
     }
     if checks == Checks::Hardened {
-        grids.iter().try_for_each(|grid| decodable(rules, grid, entries))?;
+        grids.iter().try_for_each(|grid| decodable(rules, grid, &entry))?;
     }
     Ok(())
 }
 
-fn known<'a>(grids: &'a [Grid], param: &str) -> Option<&'a Grid> {
-    grids.iter().find(|grid| grid.name == param)
+/// Entries by name. A dictionary holds a name once, so a second one is a fault of the archive.
+fn by_name(entries: &[(String, Value)]) -> Result<BTreeMap<&str, &Value>, Fault> {
+    let named: BTreeMap<&str, &Value> = entries.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    if named.len() == entries.len() { Ok(named) } else { Err(Fault::Wrapper("it names an entry twice")) }
+}
+
+/// A peer's name for an entry, as far as a sentence has room for it.
+fn shown(name: &str) -> String {
+    const CHARS_MAX: usize = 120;
+    name.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 /// Rule 1. Where the reference raises and thereby loses all later peers of the gather, this record alone is at fault.
-fn quantiser(rules: &ObjectRules, name: &str, value: &Value, checks: Checks, grid: Option<&Grid>) -> Result<(), Fault> {
-    let bad = |why| Err(Fault::Quantiser { name: name.to_owned(), why });
+fn quantiser(rules: &ObjectRules, name: &str, value: &Value, decodes: bool) -> Result<(), Fault> {
+    let bad = |why| Err(Fault::Quantiser { name: shown(name), why });
     let parts = match value {
         Value::List(parts) if parts.len() == 5 => parts,
         Value::List(_) => return bad("has not five parts"),
@@ -214,7 +227,7 @@ fn quantiser(rules: &ObjectRules, name: &str, value: &Value, checks: Checks, gri
     }
     match &parts[3] {
         Value::Floats { data, .. } if data.iter().any(|entry| !entry.is_finite()) => bad("has a table entry that is not finite"),
-        _ if checks == Checks::Hardened && grid.is_some() => table(rules, parts).map_or_else(bad, |_| Ok(())),
+        _ if decodes => table(rules, parts).map_or_else(bad, |_| Ok(())),
         _ => Ok(()),
     }
 }
@@ -238,21 +251,14 @@ fn table(rules: &ObjectRules, parts: &[Value]) -> Result<Vec<f32>, &'static str>
 }
 
 /// Rule 2.
-fn indices(
-    rules: &ObjectRules,
-    grid: Option<&Grid>,
-    entries: &[(String, Value)],
-    name: &str,
-    param: &str,
-    value: &Value,
-) -> Result<(), Fault> {
-    let bad = |why: String| Err(Fault::Indices { name: name.to_owned(), why });
+fn indices(rules: &ObjectRules, grid: Option<&Grid>, values: Option<&Value>, name: &str, value: &Value) -> Result<(), Fault> {
+    let bad = |why: String| Err(Fault::Indices { name: shown(name), why });
     let Some(grid) = grid else { return bad("belong to no parameter of the model".to_owned()) };
     let Value::Bytes { data, .. } = value else { return bad("are no tensor of bytes".to_owned()) };
     if data.is_empty() {
         return bad("are empty".to_owned());
     }
-    let shape = match Value::get(entries, &format!("{param}vals")) {
+    let shape = match values {
         Some(Value::Bytes { shape, .. } | Value::Floats { shape, .. } | Value::OtherTensor { shape }) => shape,
         _ => return bad("have no values".to_owned()),
     };
@@ -275,14 +281,14 @@ fn indices(
 }
 
 /// Rule 3.
-fn values(grid: Option<&Grid>, entries: &[(String, Value)], name: &str, param: &str, value: &Value) -> Result<(), Fault> {
-    let bad = |why: &str| Err(Fault::Values { name: name.to_owned(), why: why.to_owned() });
+fn values(grid: Option<&Grid>, quantiser: Option<&Value>, name: &str, value: &Value) -> Result<(), Fault> {
+    let bad = |why: &str| Err(Fault::Values { name: shown(name), why: why.to_owned() });
     let shape = match value {
         Value::Bytes { shape, data } => {
             if data.is_empty() {
                 return bad("are empty");
             }
-            if matches!(Value::get(entries, &format!("{param}quant_params")), None | Some(Value::Nothing)) {
+            if matches!(quantiser, None | Some(Value::Nothing)) {
                 return bad("are quantised but have no quantiser record");
             }
             shape
@@ -303,9 +309,9 @@ fn values(grid: Option<&Grid>, entries: &[(String, Value)], name: &str, param: &
 }
 
 /// What the hardened checks demand of each parameter beyond that.
-fn decodable(rules: &ObjectRules, grid: &Grid, entries: &[(String, Value)]) -> Result<(), Fault> {
+fn decodable(rules: &ObjectRules, grid: &Grid, entries: &BTreeMap<&str, &Value>) -> Result<(), Fault> {
     let name = format!("{}vals", grid.name);
-    let Some(Value::Bytes { shape, data }) = Value::get(entries, &name) else {
+    let Some(Value::Bytes { shape, data }) = entries.get(name.as_str()) else {
         return Err(Fault::Values { name, why: "are not quantised".to_owned() });
     };
     if shape.iter().product::<usize>() != data.len() {
@@ -368,8 +374,9 @@ pub struct DecodedParam {
 /// The first fault.
 pub fn decode(rules: &ObjectRules, grids: &[Grid], entries: &[(String, Value)]) -> Result<Decoded, Fault> {
     validate(rules, grids, entries, Checks::Hardened)?;
+    let entry = by_name(entries)?;
     let params = grids.iter().map(|grid| {
-        let get = |kind: &str| Value::get(entries, &format!("{}{kind}", grid.name));
+        let get = |kind: &str| entry.get(format!("{}{kind}", grid.name).as_str()).copied();
         let quantiser = format!("{}quant_params", grid.name);
         let levels = match get("quant_params") {
             Some(Value::List(parts)) => table(rules, parts).map_err(|why| Fault::Quantiser { name: quantiser, why })?,

@@ -336,8 +336,13 @@ fn hardened_checks_name_what_they_refuse() {
         part(e, 3, floats(&[4], vec![f32::MAX; 4]));
     };
     assert!(fault(&overflow).contains("overflows"));
+    // Three bytes serve for all pairs: every index is 16, the first beyond a chunk of 16 positions.
+    assert!(fault(&|e| set(e, "a.weightidxs", bytes(&[3], vec![0x10, 0x00, 0x01]))).contains("contain 16"));
     assert!(fault(&|e| set(e, "a.weightvals", bytes(&[3, 2, 4], vec![1; 23]))).contains("not as many"));
     assert!(fault(&|e| set(e, "a.weightvals", bytes(&[1 << 40, 1 << 40, 4], vec![1; 24]))).contains("chunks"));
+    assert!(fault(&|e| e.push(e[0].clone())).contains("twice"));
+    let long = fault(&|e| set(e, &format!("{}\nidxs", "x".repeat(5000)), bytes(&[3], vec![0; 3])));
+    assert!(long.len() < 300 && !long.contains('\n'), "{long}");
     assert_eq!(decode(&model.rules, &model.grids, &[]).unwrap_err(), Fault::Absent("a.biasidxs".to_owned()));
 }
 

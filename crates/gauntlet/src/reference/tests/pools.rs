@@ -32,6 +32,9 @@ pub fn weighted_sample_without_replacement(group: &Value) {
         let drawn = weighted_sample(&candidates, count, &mut || draws.next().unwrap());
         assert_eq!(drawn, uids(&case["expected"]), "{case}");
     }
+    // A stop that is exactly at the end of a candidate's share is that candidate's.
+    assert_eq!(weighted_sample(&[(Uid(4), 1.0), (Uid(7), 1.0)], 1, &mut || 0.5), [Uid(4)]);
+    assert_eq!(weighted_sample(&[(Uid(4), f64::NAN), (Uid(7), 1.0), (Uid(9), -5.0)], 3, &mut || 0.9), [Uid(7)]);
 }
 
 pub fn rng_primitives(group: &Value) {

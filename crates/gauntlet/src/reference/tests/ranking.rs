@@ -88,6 +88,9 @@ pub fn final_score(group: &Value) {
         assert_eq!(peer.final_score, single(&case["expected_final"]), "{case}");
     }
     assert_eq!(gated(&rules().indicator, 0.05, 9), f64::from(0.05f32));
+    let mut exact = rules().indicator;
+    exact.gate = 0.125;
+    assert_eq!((gated(&exact, 0.125, 10), gated(&exact, 0.124, 10)), (0.125, 0.0));
     assert_eq!(product(-3.0, 0.0, 0.5).to_bits(), (-0.0f32).to_bits());
 }
 

@@ -165,3 +165,23 @@ fn every_decision_has_a_sentence_that_names_its_peer() {
     assert_eq!(kinds(4), [ReasonKind::Chosen, ReasonKind::Invalid, ReasonKind::Final, ReasonKind::Weight]);
     assert_eq!(report.submission.unwrap()[0].0, Uid(1));
 }
+
+#[test]
+fn an_update_without_effect_is_not_negative_and_one_whose_loss_is_unsound_is_not_judged() {
+    let mut gauntlet = Gauntlet::new(rules());
+    gauntlet.begin(&opening(10, 11, members(2..=4))).unwrap();
+    gauntlet.gathered(&Gathered { success_rate: 1.0, ..Gathered::default() }).unwrap();
+    gauntlet.choose(&mut || 0.5).unwrap();
+    let measured = |before, after| {
+        let sums = LossSums { before, after };
+        Evaluation::Measured { own: sums, random: sums, steps_behind: Some(0.0) }
+    };
+    let outcomes = [(Uid(2), measured(24.0, 24.0)), (Uid(3), measured(24.0, 24.5)), (Uid(4), measured(f64::NAN, 24.0))];
+    let report = gauntlet.finish(&BTreeMap::from(outcomes)).unwrap();
+    let peer = |uid| &gauntlet.state.peers[&Uid(uid)];
+    assert_eq!([2, 3, 4].map(|uid| peer(uid).consecutive_negatives), [Some(0), Some(1), None]);
+    // The validator's own trouble with a loss is nobody's fault, but the peer has had its turn.
+    assert!(report.reasons.iter().any(|reason| reason.uid == Uid(4) && reason.kind == ReasonKind::Unmeasured));
+    assert_eq!((peer(4).evaluated, peer(4).last_evaluated, peer(4).rating), (false, Some(Window(10)), None));
+    assert_eq!(report.entries.len(), 2);
+}
