@@ -141,7 +141,7 @@ pub enum RecomputeError {
     Score(#[from] ScoreError),
 }
 
-/// Computes what `sheet` says from the state before it and its observation.
+/// Computes what `sheet` says from the state before it, as [`Scorer::read`] gives it, and its observation.
 ///
 /// # Errors
 /// State or rules are not those that the sheet names, or the observation cannot be scored.

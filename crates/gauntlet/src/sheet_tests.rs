@@ -59,7 +59,7 @@ fn observation(noise: &mut Noise, window: u64) -> Observation {
 fn sheet(scorer: &mut Scorer, noise: &mut Noise, window: u64) -> ScoreSheet {
     let observation = observation(noise, window);
     let seed = Seed { block: BlockNumber(window * 32), hash: Digest::of(&window.to_le_bytes()) };
-    let (rules, rules_digest, state_before) = (scorer.rules().name.clone(), scorer.rules().digest(), scorer.digest());
+    let (rules, rules_digest, state_before) = (scorer.rules().rule_set().name, scorer.rules().digest(), scorer.digest());
     let chosen = scorer.choose(&seed.hash, &observation.members, &observation.survey);
     let verdict = scorer.observe(&observation).unwrap();
     let (weights, state_after) = (scorer.weights(), scorer.digest());

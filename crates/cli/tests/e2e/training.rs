@@ -132,7 +132,7 @@ fn a_score_sheet_follows_from_what_is_published_bit_for_bit() {
     for window in 0..3 {
         let read = |name: &str| std::fs::read(scores.join(format!("{window:010}-{name}.json"))).unwrap();
         let sheet = templar_node::signed::open::<ScoreSheet>(&read("sheet")).unwrap().message;
-        let before: Scorer = serde_json::from_slice(&read("state")).unwrap();
+        let before = Scorer::read(&read("state")).unwrap();
         assert_eq!(differences(&before, &sheet).unwrap(), [], "window {window}");
         assert_eq!(sheet.observation.measurements.len(), 3);
         assert_eq!(sheet.disputes, []);

@@ -85,6 +85,20 @@ impl Scorer {
         }
     }
 
+    /// Reads the state that a validator has published: as it is, under the rules that it names.
+    ///
+    /// # Errors
+    /// It is no state of this version, or holds what no scorer keeps.
+    pub fn read(text: &[u8]) -> Result<Self, LoadError> {
+        let scorer: Self = serde_json::from_slice(text)?;
+        if scorer.schema() != SCHEMA {
+            return Err(LoadError::Schema { found: scorer.schema() });
+        }
+        scorer.rules().validate().map_err(|error| LoadError::Number { what: error.key })?;
+        scorer.check()?;
+        Ok(scorer)
+    }
+
     /// Whether all that is kept is what a scorer keeps: a file may have been changed by hand.
     fn check(&self) -> Result<(), LoadError> {
         let fail = |what| Err(LoadError::Number { what });
@@ -185,6 +199,9 @@ mod tests {
         let text = serde_json::to_string(&scorer).unwrap();
         let load = |text: &str| Scorer::load(NativeRules::default(), text.as_bytes());
         assert!(matches!(load("{"), Err(LoadError::Json(_))));
+        assert_eq!(Scorer::read(text.as_bytes()).unwrap(), scorer);
+        let endless = text.replace("\"change_evaluations\":3", "\"change_evaluations\":4000000000");
+        assert!(matches!(Scorer::read(endless.as_bytes()), Err(LoadError::Number { what: "change_evaluations" })));
         assert!(matches!(load(&text.replace("\"schema\":2", "\"schema\":3")), Err(LoadError::Schema { found: 3 })));
         assert!(matches!(load(&text.replace("\"standing\":1.0", "\"standing\":7.0")), Err(LoadError::Number { what: "standing" })));
         assert!(matches!(load(&text.replace("\"level\":0.02", "\"level\":-1.0")), Err(LoadError::Number { .. } | LoadError::Json(_))));

@@ -112,6 +112,11 @@ impl Scorer {
         &self.rules
     }
 
+    /// Version of the structure.
+    pub(super) fn schema(&self) -> u32 {
+        self.schema
+    }
+
     /// Goes on under other rules.
     pub(super) fn adopt(&mut self, rules: NativeRules) {
         self.rules = rules;

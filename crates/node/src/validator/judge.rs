@@ -114,7 +114,7 @@ impl Judge {
         Ok(ScoreSheet {
             run: case.run,
             rules_digest: rules.digest(),
-            rules: rules.name,
+            rules: rules.rule_set().name,
             manifest: case.manifest,
             theta_before: case.theta,
             global_step: case.global_step,
