@@ -67,7 +67,7 @@ pub enum Rules {
     /// The rules of the Python reference, number by number.
     Reference(Box<ReferenceRules>),
     /// The native rules: weight follows the estimated contribution.
-    Native(NativeRules),
+    Native(Box<NativeRules>),
 }
 
 /// A rule set: a name, a version and the parameters.

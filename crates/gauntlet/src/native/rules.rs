@@ -89,7 +89,7 @@ pub struct StandingRules {
 impl Default for NativeRules {
     fn default() -> Self {
         match RuleSet::named(NAME).map(|set| set.rules) {
-            Ok(Rules::Native(rules)) => rules,
+            Ok(Rules::Native(rules)) => *rules,
             other => unreachable!("the shipped rules are read by a test, and are native: {other:?}"),
         }
     }
@@ -103,7 +103,7 @@ impl NativeRules {
 
     /// These parameters as a rule set.
     pub fn rule_set(&self) -> RuleSet {
-        RuleSet { name: NAME.into(), version: VERSION, rules: Rules::Native(self.clone()) }
+        RuleSet { name: NAME.into(), version: VERSION, rules: Rules::Native(Box::new(self.clone())) }
     }
 
     /// Digest of the rule set.
