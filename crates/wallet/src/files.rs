@@ -55,6 +55,14 @@ pub(crate) fn write(path: &Path, content: &[u8], overwrite: Overwrite) -> Result
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error)
 }
 
+/// Writes a secret to a new file that only its owner may read, whole or not at all.
+///
+/// # Errors
+/// The file is there already, or cannot be written.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), WalletError> {
+    write(path, content, Overwrite::No)
+}
+
 /// Removes a file; one that is not there is no error.
 pub(crate) fn remove(path: &Path) -> Result<(), WalletError> {
     match fs::remove_file(path) {
