@@ -7,7 +7,8 @@
 //! The key is Argon2id (version 1.3, one lane) of the password and a salt of the archive's own. In the box is a JSON object with the wallet's
 //! name and its files in base64. Files that are encrypted themselves stay so: opening an archive does not open a coldkey.
 //!
-//! What always holds: an archive is restored whole or not begun; it names no file outside of a wallet; its sizes and costs are bounded.
+//! What always holds: an archive names no file outside of a wallet; its sizes and costs are bounded; restoring begins only when no file is in the
+//! way, or all may be replaced.
 
 use crate::{
     SecretText, Slot, WalletDir, WalletError,
@@ -223,6 +224,10 @@ impl Archive {
         if let (Overwrite::No, Some(path)) = (overwrite, paths.iter().find(|path| path.exists())) {
             return Err(WalletError::Exists { path: path.clone() }.into());
         }
+        // As everywhere, a secret never lies beside the pub file of another key: those go first.
+        for secret in self.files.iter().filter(|file| !file.path.ends_with("pub.txt")) {
+            files::remove(&folder.join(format!("{}pub.txt", secret.path)))?;
+        }
         for (file, path) in self.files.iter().zip(&paths) {
             let content = STANDARD.decode(file.content.as_bytes()).map(Zeroizing::new);
             let content = content.map_err(|_| BackupError::Content { why: "a file is not base64" })?;
@@ -293,6 +298,10 @@ mod tests {
         let refused = opened.restore(&wallets, "w", Overwrite::No).unwrap_err();
         assert!(matches!(refused, BackupError::Wallet(WalletError::Exists { .. })));
         opened.restore(&wallets, "again", Overwrite::No).unwrap();
+        wallets.new_hotkey("third", "a").unwrap();
+        assert!(opened.restore(&wallets, "third", Overwrite::No).is_err());
+        opened.restore(&wallets, "third", Overwrite::Yes).unwrap();
+        assert_eq!(wallets.hotkey("third", "a").unwrap().public(), wallets.hotkey("w", "a").unwrap().public());
         for hotkey in ["a", "b"] {
             let account = |wallet| wallets.hotkey(wallet, hotkey).unwrap().public();
             assert_eq!(account("again"), account("w"));

@@ -1,5 +1,6 @@
 //! Wallets from the command line: what `btcli`'s users type, every way in for a secret, and no way out for one.
 
+use base64::Engine as _;
 use serde_json::Value;
 use std::{
     cell::RefCell,
@@ -189,9 +190,13 @@ fn secrets_in_the_wrong_place_are_refused_and_not_repeated() {
     let desk = Desk::new();
     let words: Vec<&str> = PHRASE.split(' ').collect();
     let with = |flags: &[&str]| desk.run(&[&["regen-coldkey", "--wallet", "w"], flags].concat());
-    for flags in
-        [&["--mnemonic", PHRASE][..], &[&["--mnemonic"], &words[..]].concat(), &["--seed", SEED], &["--uri", &format!("{PHRASE}//x")]]
-    {
+    for flags in [
+        &["--mnemonic", PHRASE][..],
+        &[&["--mnemonic"], &words[..]].concat(),
+        &["--seed", SEED],
+        &["--uri", &format!("{PHRASE}//x")],
+        &["--json", "{\"encoded\":1}"],
+    ] {
         let said = refusal(&with(flags), 1);
         assert!(said.contains("every user of this machine") && said.contains("file:PATH"), "{said}");
     }
@@ -240,8 +245,14 @@ fn slow_a_coldkey_lives_under_its_password() {
     assert!(refusal(&desk.run(&sign), 1).contains("no terminal"));
     let wrong = refusal(&desk.run_with("another\n", &[&sign[..], &["--password-fd", "0"]].concat()), 1);
     assert!(wrong.contains("password does not open"), "{wrong}");
-    let signed = json(&desk.run_with(PASSWORD, &[&sign[..], &["--password-fd", "0"]].concat()));
-    assert_eq!(signed["signed_by"], coldkey.as_str());
+    // The environment of the Python wallets has it scrambled with the variable's own name.
+    let variable = templar_wallet::password::password_variable(&wallets.secret_path(&Slot::coldkey("w")).unwrap());
+    let scrambled: Vec<u8> = PASSWORD.bytes().zip(variable.bytes().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    let value = base64::engine::general_purpose::STANDARD.encode(scrambled);
+    let signed = desk.command(env!("CARGO_BIN_EXE_templar")).arg("wallet").args(sign).env(&variable, &value).output().unwrap();
+    assert_eq!(json(&desk.finish(signed))["signed_by"], coldkey.as_str());
+    let nonsense = desk.command(env!("CARGO_BIN_EXE_templar")).arg("wallet").args(sign).env(&variable, "?").output().unwrap();
+    assert!(refusal(&desk.finish(nonsense), 1).contains("holds no password in that form"));
 
     let archive = desk.path("w.backup");
     let to = archive.to_str().unwrap();

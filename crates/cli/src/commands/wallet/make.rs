@@ -7,7 +7,7 @@ use super::{
     source::{ASK, SecretSource},
 };
 use clap::Args;
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 use templar_wallet::{KeyType, Overwrite, PHRASE_WORDS, SecretText, Slot, WalletKey};
 
 /// Makes a coldkey and a hotkey.
@@ -95,14 +95,10 @@ impl CreateArgs {
     /// # Errors
     /// A sentence that says what failed, why, and what to do.
     pub fn run(self) -> miette::Result<()> {
-        let slots = [self.new.wallet.coldkey_slot(), self.new.wallet.hotkey_slot()];
-        if self.new.key.use_password {
-            return Err(miette!(
-                help = "make the hotkey with `templar wallet new-hotkey --use-password`",
-                "`create` encrypts the coldkey only"
-            ));
-        }
-        self.new.run(&slots)
+        // The password's flags are about the coldkey, as in btcli.
+        let coldkey = self.new.wallet.coldkey_slot();
+        let encrypts = self.new.key.encrypts(&coldkey);
+        self.new.run(&[(coldkey, encrypts), (self.new.wallet.hotkey_slot(), false)])
     }
 }
 
@@ -113,7 +109,8 @@ impl NewColdkeyArgs {
     /// A sentence that says what failed, why, and what to do.
     pub fn run(self) -> miette::Result<()> {
         let slot = self.new.wallet.coldkey_slot();
-        self.new.run(&[slot])
+        let encrypts = self.new.key.encrypts(&slot);
+        self.new.run(&[(slot, encrypts)])
     }
 }
 
@@ -124,37 +121,36 @@ impl NewHotkeyArgs {
     /// A sentence that says what failed, why, and what to do.
     pub fn run(self) -> miette::Result<()> {
         let slot = self.new.wallet.hotkey_slot();
-        self.new.run(&[slot])
+        let encrypts = self.new.key.encrypts(&slot);
+        self.new.run(&[(slot, encrypts)])
     }
 }
 
 impl NewKeyFlags {
-    fn run(&self, slots: &[Slot]) -> miette::Result<()> {
+    /// Makes a key for each slot; the flag beside it tells whether it is encrypted.
+    fn run(&self, slots: &[(Slot, bool)]) -> miette::Result<()> {
         let wallets = self.wallet.dir()?;
-        for slot in slots {
+        for (slot, _) in slots {
             wallets.check_free(slot, None, self.key.overwriting()).into_diagnostic()?;
         }
-        let encrypts = slots.iter().any(|slot| self.key.encrypts(slot));
+        let encrypts = slots.iter().any(|(_, encrypts)| *encrypts);
         if self.uri.is_none() {
             self.phrase.check(encrypts)?;
         }
         if self.output.plan.dry_run {
-            let planned = slots.iter().map(|slot| Written::planned(&wallets, slot, None, self.key.encrypts(slot)));
+            let planned = slots.iter().map(|(slot, encrypts)| Written::planned(&wallets, slot, None, *encrypts));
             return print(&planned.collect::<miette::Result<Vec<_>>>()?, &self.output);
         }
         let password = if encrypts { Some(self.password.new_password("key")?) } else { None };
         let keys = slots.iter().map(|_| self.make()).collect::<miette::Result<Vec<_>>>()?;
-        let unseen: Vec<Unseen> = slots
-            .iter()
-            .zip(&keys)
-            .filter_map(|(slot, key)| Some(Unseen { slot, phrase: key.phrase()?, encrypted: self.key.encrypts(slot) }))
-            .collect();
-        self.phrase.hand_over(&unseen, &self.output.plan)?;
+        let made = slots.iter().zip(&keys);
+        let unseen = made.filter_map(|((slot, encrypted), key)| Some(Unseen { slot, phrase: key.phrase()?, encrypted: *encrypted }));
+        self.phrase.hand_over(&unseen.collect::<Vec<_>>(), &self.output.plan)?;
         let mut written = Vec::new();
-        for (slot, key) in slots.iter().zip(&keys) {
-            let password: Option<&SecretText> = password.as_ref().filter(|_| self.key.encrypts(slot));
+        for ((slot, encrypts), key) in slots.iter().zip(&keys) {
+            let password: Option<&SecretText> = password.as_ref().filter(|_| *encrypts);
             wallets.write(slot, key, password, self.key.overwriting()).into_diagnostic()?;
-            written.push(Written::planned(&wallets, slot, Some(key), password.is_some())?);
+            written.push(Written::planned(&wallets, slot, Some(key), *encrypts)?);
         }
         print(&written, &self.output)
     }

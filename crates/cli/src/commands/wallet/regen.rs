@@ -131,8 +131,10 @@ impl RegenFlags {
             return WalletKey::from_uri(read_uri(uri, forced)?.expose(), key_type).into_diagnostic();
         }
         let export = match self.origin.json.clone() {
-            // A path is no secret.
-            Some(SecretSource::Given(path)) => SecretSource::File(PathBuf::from(path.expose())),
+            // A path is no secret, but the export itself must not stand there.
+            Some(SecretSource::Given(path)) if !path.expose().trim_start().starts_with('{') => {
+                SecretSource::File(PathBuf::from(path.expose()))
+            }
             Some(source) => source,
             None => SecretSource::Prompt,
         };
