@@ -15,8 +15,10 @@ use templar_wallet::{Phrase, SecretText, Slot, files::write_private};
 const REPEATED: usize = 3;
 /// How often one may be mistyped.
 const ATTEMPTS: usize = 3;
-/// The terminal's second screen, which keeps what is on it out of the scroll-back; and back to the first.
-const SECOND_SCREEN: (&str, &str) = ("\x1b[?1049h\x1b[2J\x1b[H", "\x1b[2J\x1b[?1049l");
+/// The terminal's second screen keeps what is on it out of the scroll-back.
+const ENTER_SECOND_SCREEN: &str = "\x1b[?1049h";
+const LEAVE_SECOND_SCREEN: &str = "\x1b[?1049l";
+const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Where the phrase of a new key goes.
 #[derive(Clone, Debug, Default, Args)]
@@ -72,8 +74,11 @@ impl PhraseFlags {
         for key in keys {
             let positions = draw(key.phrase.word_count())?;
             let (input, output) = (&mut std::io::stdin().lock(), &mut std::io::stderr());
-            show(key, input, output).into_diagnostic()?;
-            if !plan.yes && !confirm(key.phrase, &positions, input, output).into_diagnostic()? {
+            let confirmed = on_second_screen(output, |output| {
+                show(key, input, output)?;
+                Ok(plan.yes || confirm(key.phrase, &positions, input, output)?)
+            });
+            if !confirmed.into_diagnostic()? {
                 return Err(miette!(
                     help = "run the command again: it makes another phrase",
                     "the phrase was not confirmed; nothing was written"
@@ -95,21 +100,26 @@ fn draw(words: usize) -> miette::Result<Vec<usize>> {
     Ok(positions.into_iter().collect())
 }
 
+/// Runs `work` on the terminal's second screen, and comes back from it whatever happens.
+fn on_second_screen<T, W: Write>(output: &mut W, work: impl FnOnce(&mut W) -> std::io::Result<T>) -> std::io::Result<T> {
+    write!(output, "{ENTER_SECOND_SCREEN}{CLEAR}")?;
+    let done = work(output);
+    write!(output, "{CLEAR}{LEAVE_SECOND_SCREEN}")?;
+    output.flush()?;
+    done
+}
+
 /// Shows a phrase until Enter is pressed.
 fn show(key: &Unseen, input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {
-    write!(output, "{}The phrase of the {}:\n\n", SECOND_SCREEN.0, key.slot)?;
+    write!(output, "The phrase of the {}:\n\n", key.slot)?;
     for (index, word) in key.phrase.expose().expose().split(' ').enumerate() {
         write!(output, "{:>4}. {word:<10}{}", index + 1, if index % 4 == 3 { "\n" } else { "" })?;
     }
-    write!(
-        output,
-        "\n\nWrite it on paper: whoever has it has the key, and nothing else brings a lost key back.\nIt is not shown again. Press Enter."
-    )?;
+    let warning = "Write it on paper: whoever has it has the key, and nothing else brings a lost key back.";
+    write!(output, "\n\n{warning}\nIt is not shown again, and some of its words are asked for. Press Enter.")?;
     output.flush()?;
-    let shown = input.read_line(&mut String::new());
-    write!(output, "{}", SECOND_SCREEN.1)?;
-    output.flush()?;
-    shown.map(drop)
+    input.read_line(&mut String::new())?;
+    write!(output, "{CLEAR}")
 }
 
 /// Asks for the words at `positions`, counted from 0; whether all came.
@@ -165,9 +175,11 @@ mod tests {
         let (phrase, slot) = (Phrase::parse(PHRASE).expect("it is valid"), Slot::coldkey("w"));
         let mut output = Vec::new();
         let key = Unseen { slot: &slot, phrase: &phrase, encrypted: true };
-        show(&key, &mut "\n".as_bytes(), &mut output).expect("memory can be written");
+        on_second_screen(&mut output, |output| show(&key, &mut "\n".as_bytes(), output)).expect("memory can be written");
         let text = String::from_utf8(output).expect("it is text");
-        assert!(text.starts_with(SECOND_SCREEN.0) && text.ends_with(SECOND_SCREEN.1));
+        assert!(text.starts_with(ENTER_SECOND_SCREEN) && text.ends_with(LEAVE_SECOND_SCREEN));
+        let failed = on_second_screen(&mut Vec::new(), |_| Err::<(), _>(std::io::Error::other("lost")));
+        assert!(failed.is_err());
         for (index, word) in PHRASE.split(' ').enumerate() {
             assert!(text.contains(&format!("{}. {word}", index + 1)), "{word}");
         }
