@@ -4,7 +4,8 @@ use base64::Engine as _;
 use serde_json::Value;
 use std::{
     cell::RefCell,
-    io::{BufRead, BufReader, Write},
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -292,16 +293,26 @@ fn the_references_flags_start_a_miner() {
     let wallets = desk.path("wallets");
     let flags = ["miner", "--wallet.name", "w", "--wallet.hotkey", "h", "--wallet.path", wallets.to_str().unwrap(), "--netuid", "3"];
     let more = ["--device", "cpu", "--project", "mine", "--local", "--subtensor.network", "local", "--subtensor.chain_endpoint"];
-    let endpoint = "http://127.0.0.1:1";
+    let chain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = chain.local_addr().unwrap();
     let mut command = desk.command(env!("CARGO_BIN_EXE_templar"));
-    command.args(flags).args(more).args([endpoint]).env("XDG_DATA_HOME", desk.path("share")).stderr(Stdio::piped());
+    command.args(flags).args(more).arg(format!("http://{address}")).env("XDG_DATA_HOME", desk.path("share")).stderr(Stdio::piped());
     let mut miner = command.spawn().unwrap();
-    // It has its key and waits for a chain that never answers.
-    let said =
-        BufReader::new(miner.stderr.take().unwrap()).lines().map_while(Result::ok).find(|line| line.contains("waiting for the chain"));
+    let mut stderr = miner.stderr.take().unwrap();
+    let end = std::thread::spawn(move || {
+        let mut said = String::new();
+        let _ = stderr.read_to_string(&mut said);
+        // Should it end before it asks the chain, this connection says nothing.
+        drop(TcpStream::connect(address));
+        said
+    });
+    // It has its key when it asks the chain.
+    let mut asked = [0; 4];
+    let came = chain.accept().unwrap().0.read(&mut asked).unwrap();
     miner.kill().unwrap();
     miner.wait().unwrap();
-    assert!(said.is_some(), "it ended before it waited");
+    let said = end.join().unwrap();
+    assert!(came > 0 && ["GET ", "POST"].contains(&std::str::from_utf8(&asked).unwrap()), "it ended before it asked the chain: {said}");
     assert!(desk.path("share/templar/mine/miner/w.h").is_dir(), "its directory follows from the project");
 
     let refused = |flags: &[&str]| refusal(&desk.command(env!("CARGO_BIN_EXE_templar")).arg("validator").args(flags).output().unwrap(), 2);
