@@ -15,12 +15,7 @@ pub use errors::RpcError;
 pub use message::{BATCH_MAX, REQUEST_BYTES_MAX, handle};
 pub use session::Session;
 
-use crate::{
-    entries,
-    metadata::Metadata,
-    storage::Storage,
-    view::View,
-};
+use crate::{entries, metadata::Metadata, storage::Storage, view::View};
 use serde_json::Value;
 use std::sync::Arc;
 use templar_chain::{BlockHash, ChainError, DevChain};

@@ -10,8 +10,8 @@ use crate::{
     genesis::{GenesisConfig, RuntimeOptions},
     header::Header,
     types::{
-        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport, Wait,
-        WeightsMode, WeightsReport,
+        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport,
+        Wait, WeightsMode, WeightsReport,
     },
 };
 use async_trait::async_trait;

@@ -47,7 +47,7 @@ pub use genesis::{GenesisConfig, GenesisNeuron, RuntimeOptions, Scheduler, Subne
 pub use header::{Header, blake2_256};
 pub use paced_clock::PacedClock;
 pub use types::{
-    At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, HashKind, Metagraph, Neuron, Registered, SubnetRules, TxReport, Wait,
-    WeightsMode, WeightsReport,
+    At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, HashKind, Metagraph, Neuron, Registered,
+    SubnetRules, TxReport, Wait, WeightsMode, WeightsReport,
 };
 pub use weights::{max_upscale, weights_to_u16};
