@@ -42,9 +42,9 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The metadata of a chain that behaves like this and has this storage.
-    pub fn new(options: &RuntimeOptions, storage: &Storage) -> Self {
-        let parts = Parts { options: *options, storage };
+    /// The metadata of a chain that behaves like this, has this storage, and a block every `block_ms` milliseconds.
+    pub fn new(options: &RuntimeOptions, block_ms: u64, storage: &Storage) -> Self {
+        let parts = Parts { options: *options, block_ms, storage };
         let encoded = BTreeMap::from([(14, parts.format_14()), (15, parts.format_15()), (16, parts.format_16())]);
         Self { encoded }
     }
@@ -57,6 +57,7 @@ impl Metadata {
 
 struct Parts<'a> {
     options: RuntimeOptions,
+    block_ms: u64,
     storage: &'a Storage,
 }
 
@@ -78,7 +79,7 @@ fn some<T: TypeInfo + 'static>() -> Option<MetaType> {
     Some(meta_type::<T>())
 }
 
-fn pallets(options: &RuntimeOptions) -> Vec<Pallet> {
+fn pallets(options: &RuntimeOptions, block_ms: u64) -> Vec<Pallet> {
     let pallet = |name, index| Pallet { name, index, calls: None, events: None, errors: None, constants: Vec::new() };
     vec![
         Pallet {
@@ -94,9 +95,11 @@ fn pallets(options: &RuntimeOptions) -> Vec<Pallet> {
         },
         Pallet {
             calls: some::<pallet_timestamp::pallet::Call>(),
-            constants: vec![constant("MinimumPeriod", 1u64)],
+            constants: vec![constant("MinimumPeriod", block_ms / 2)],
             ..pallet("Timestamp", 2)
         },
+        // There are no authors to choose among; clients look here for the time between two blocks.
+        Pallet { constants: vec![constant("SlotDuration", block_ms)], ..pallet("Aura", 3) },
         Pallet {
             calls: some::<pallet_balances::pallet::Call>(),
             events: some::<pallet_balances::pallet::Event>(),
@@ -197,7 +200,7 @@ impl Parts<'_> {
             version: 4,
             signed_extensions: transaction_extensions(&self.options).into_iter().map(extension).collect(),
         };
-        let pallets = pallets(&self.options).into_iter().map(|pallet| self.pallet_14(pallet)).collect();
+        let pallets = pallets(&self.options, self.block_ms).into_iter().map(|pallet| self.pallet_14(pallet)).collect();
         let mut registry = self.registry();
         let extrinsic = extrinsic.into_portable(&mut registry);
         let pallets: Vec<v14::PalletMetadata> = pallets;
@@ -257,7 +260,7 @@ impl Parts<'_> {
                 docs: vec![],
             }
         };
-        pallets(&self.options).into_iter().map(pallet).collect()
+        pallets(&self.options, self.block_ms).into_iter().map(pallet).collect()
     }
 
     fn format_15(&self) -> Vec<u8> {
@@ -299,7 +302,7 @@ impl Parts<'_> {
                 .map(|(identifier, ty, implicit)| v16::TransactionExtensionMetadata { identifier, ty, implicit })
                 .collect(),
         };
-        let pallets = pallets(&self.options).into_iter().map(|pallet| self.pallet_16(pallet)).collect();
+        let pallets = pallets(&self.options, self.block_ms).into_iter().map(|pallet| self.pallet_16(pallet)).collect();
         let pallets: Vec<v16::PalletMetadata> = pallets;
         let mut registry = self.registry();
         let extrinsic = extrinsic.into_portable(&mut registry);

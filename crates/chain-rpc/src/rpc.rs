@@ -53,7 +53,7 @@ impl Face {
         }
         let runtime = chain.runtime();
         let storage = entries::storage(runtime.scheduler);
-        let metadata = Metadata::new(&runtime, &storage);
+        let metadata = Metadata::new(&runtime, chain.block_time().interval_ms(), &storage);
         Ok(Self { inner: Arc::new(Inner { chain, storage, metadata, permissions }) })
     }
 
