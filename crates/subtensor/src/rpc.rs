@@ -105,6 +105,11 @@ impl Rpc {
         &self.endpoint
     }
 
+    /// Whether both are the same connection.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.client, &other.client)
+    }
+
     pub fn is_connected(&self) -> bool {
         self.client.is_connected()
     }

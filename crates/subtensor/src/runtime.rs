@@ -12,10 +12,7 @@ use subxt::{
     config::{DefaultExtrinsicParamsBuilder, Hasher as _},
     dynamic::{self, Value},
     events::Phase,
-    ext::{
-        frame_decode,
-        scale_decode::{DecodeAsType, IntoVisitor},
-    },
+    ext::{frame_decode, scale_decode::DecodeAsType},
     transactions::DynamicPayload,
     utils::{AccountId32, MultiSignature},
 };
@@ -68,7 +65,8 @@ impl Runtime {
     /// # Errors
     /// `Transport` that a retry does not mend: the metadata cannot be read, or contradicts itself.
     pub(crate) fn new(genesis: &BlockHash, spec_name: &str, versions: (u32, u32), metadata: &[u8]) -> Result<Arc<Self>> {
-        let damaged = |why: String| transport("the node", format!("the metadata of {spec_name} {} cannot be read: {why}", versions.0), false);
+        let damaged =
+            |why: String| transport("the node", format!("the metadata of {spec_name} {} cannot be read: {why}", versions.0), false);
         // Metadata that names a type which it does not hold makes the library panic.
         let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let metadata = Metadata::decode_from(metadata).map_err(|e| e.to_string())?;

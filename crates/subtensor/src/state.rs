@@ -96,7 +96,8 @@ impl StateAt {
             let bytes = self.rpc.storage(&key, &self.hash, self.block()).await?;
             Ok::<_, ChainError>(bytes.map(|bytes| (key, bytes)))
         };
-        let raw: Vec<Option<(Vec<u8>, Vec<u8>)>> = futures::stream::iter(found.into_iter().map(read)).buffered(VALUES_AT_ONCE).try_collect().await?;
+        let raw: Vec<Option<(Vec<u8>, Vec<u8>)>> =
+            futures::stream::iter(found.into_iter().map(read)).buffered(VALUES_AT_ONCE).try_collect().await?;
         raw.into_iter().flatten().map(|(key, bytes)| Ok((key, self.runtime.value(pallet, entry, &bytes)?))).collect()
     }
 
