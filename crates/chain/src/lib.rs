@@ -18,6 +18,7 @@ pub mod clock;
 mod dev;
 mod engine;
 mod epoch;
+pub mod epochs;
 mod error;
 mod event;
 mod fixed;
@@ -27,10 +28,12 @@ mod http;
 mod log;
 pub mod pace;
 mod paced_clock;
+mod put_weights;
 pub mod query;
 mod schedule;
 pub mod server;
 pub mod state;
+pub mod timelocked;
 mod types;
 mod weights;
 pub mod yuma;
@@ -47,7 +50,7 @@ pub use genesis::{GenesisConfig, GenesisNeuron, RuntimeOptions, Scheduler, Subne
 pub use header::{Header, blake2_256};
 pub use paced_clock::PacedClock;
 pub use types::{
-    At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, HashKind, Metagraph, Neuron, Registered, SubnetRules, TxReport, Wait,
-    WeightsMode, WeightsReport,
+    At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, HashKind, Metagraph, Neuron, Registered,
+    SubnetRules, TxReport, Wait, WeightsMode, WeightsReport,
 };
 pub use weights::{max_upscale, weights_to_u16};

@@ -7,7 +7,7 @@
 //! * `runtime` knows what a chain offers, from metadata that is read when it is first needed: there are no types fixed when this was
 //!   built, and what a chain lacks is an error with its name.
 //! * `state` reads one block's state; `metagraph` and `values` make our words of it.
-//! * `calls` and `tx` write, `accounts` is for those who move money; `timelocked` and `schedule` hide weights until their epoch.
+//! * `calls` and `tx` write, `accounts` is for those who move money; `weights` puts weights as a subnet wants them.
 //! * `watch` follows the head in the background.
 //!
 //! What always holds: every answer has a bound and a deadline; a chain with another genesis hash is never asked anything more; the fate
@@ -28,9 +28,7 @@ mod network;
 mod options;
 mod rpc;
 mod runtime;
-pub mod schedule;
 mod state;
-pub mod timelocked;
 mod tx;
 mod values;
 mod watch;

@@ -1,13 +1,15 @@
 //! A subnet's neurons and rules, as the runtime offers them: in one answer where it has the interface, entry by entry where it has not.
 
 use crate::{
-    schedule::{Schedule, Scheduler},
     state::{SUBTENSOR, StateAt, account, number, subnet, u16_of_key},
     values::StoredAxon,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use subxt::ext::scale_decode::DecodeAsType;
-use templar_chain::{ChainError, Metagraph, Neuron, Result, SubnetRules};
+use templar_chain::{
+    ChainError, Metagraph, Neuron, Result, SubnetRules,
+    epochs::{Schedule, Scheduler},
+};
 use templar_protocol::{AccountId, BlockNumber, Netuid, Uid};
 
 const INTERFACE: &str = "SubnetInfoRuntimeApi";
@@ -262,9 +264,16 @@ pub(crate) async fn rules(state: &StateAt, netuid: Netuid) -> Result<SubnetRules
         state.read_or("MaxBurn", keys(), default.max_burn),
         state.read_or("NetworkRegistrationAllowed", keys(), default.registration_allowed),
     )?;
-    let (serving_rate_limit, owner_cut) = futures::try_join!(
+    let (serving_rate_limit, owner_cut, commit_reveal, reveal_period_epochs) = futures::try_join!(
         state.read_or("ServingRateLimit", keys(), default.serving_rate_limit),
         state.read_or("SubnetOwnerCut", vec![], default.owner_cut),
+        state.read_or("CommitRevealWeightsEnabled", keys(), false),
+        state.read_or("RevealPeriodEpochs", keys(), default.reveal_period_epochs),
+    )?;
+    let (liquid_alpha, (alpha_low, alpha_high), alpha_sigmoid_steepness) = futures::try_join!(
+        state.read_or("LiquidAlphaOn", keys(), default.liquid_alpha),
+        state.read_or("AlphaValues", keys(), (default.alpha_low, default.alpha_high)),
+        state.read_or("AlphaSigmoidSteepness", keys(), default.alpha_sigmoid_steepness),
     )?;
     Ok(SubnetRules {
         tempo,
@@ -287,6 +296,12 @@ pub(crate) async fn rules(state: &StateAt, netuid: Netuid) -> Result<SubnetRules
         registration_allowed,
         serving_rate_limit,
         owner_cut,
+        commit_reveal,
+        reveal_period_epochs,
+        liquid_alpha,
+        alpha_low,
+        alpha_high,
+        alpha_sigmoid_steepness,
         ..default
     })
 }

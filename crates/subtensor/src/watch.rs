@@ -6,7 +6,7 @@
 
 use crate::{client::Inner, events::ChainEvent, rpc::Header, rpc::Rpc};
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -122,54 +122,49 @@ fn advance(known: &mut Option<u64>, number: u64) -> bool {
     news
 }
 
-/// The hashes of the newest best blocks.
+/// The hashes of the newest best blocks that were seen, by number.
 #[derive(Debug, Default)]
-struct Memory {
-    blocks: VecDeque<(u64, BlockHash)>,
-}
+struct Memory(BTreeMap<u64, BlockHash>);
 
 impl Memory {
     /// Remembers a head; tells of a replacement, if this is one.
     async fn take(&mut self, rpc: &Rpc, header: &Header) -> Result<Option<ChainEvent>> {
         let parent = crate::errors::parse_hash(rpc.endpoint(), &header.parent_hash)?;
         let Some(hash) = rpc.block_hash(Some(header.number)).await? else { return Ok(None) };
+        let mut replaced = self.differs(header.number, &hash);
         // Walks back along the new branch until it meets what is known.
-        let mut replaced = self.replaced(header.number, &hash);
-        let (mut below, mut expected) = (header.number.checked_sub(1), Some(parent));
-        while let (Some(number), Some(branch)) = (below, expected) {
-            let Some(old) = self.at(number).filter(|old| *old != branch) else { break };
-            replaced = Some((number, old, branch));
-            expected = match number.checked_sub(1) {
-                Some(next) if self.at(next).is_some() => rpc.block_hash(Some(next)).await?,
-                _ => None,
+        let (mut number, mut branch) = (header.number, Some(parent));
+        while let (Some(below), Some(now)) = (number.checked_sub(1), branch) {
+            let Some(found) = self.differs(below, &now) else { break };
+            replaced = Some(found);
+            branch = match below.checked_sub(1).filter(|next| self.0.contains_key(next)) {
+                Some(next) => rpc.block_hash(Some(next)).await?,
+                None => None,
             };
-            below = number.checked_sub(1);
+            number = below;
         }
-        let newest = self.blocks.back().map_or(header.number, |(number, _)| *number);
-        let event = replaced.map(|(number, old, new)| ChainEvent::Reorganised {
-            from: BlockNumber(number),
+        let newest = self.0.last_key_value().map_or(header.number, |(number, _)| *number);
+        if let Some((first, ..)) = replaced {
+            self.0.retain(|number, _| *number < first);
+        }
+        if let Some(below) = header.number.checked_sub(1) {
+            self.0.insert(below, parent);
+        }
+        self.0.insert(header.number, hash);
+        while self.0.len() > REMEMBERED {
+            self.0.pop_first();
+        }
+        Ok(replaced.map(|(first, old, new)| ChainEvent::Reorganised {
+            from: BlockNumber(first),
             old,
             new,
-            depth: newest.saturating_sub(number) + 1,
-        });
-        let keep_below = replaced.map_or(header.number, |(number, ..)| number);
-        self.blocks.retain(|(number, _)| *number < keep_below);
-        if keep_below < header.number {
-            self.blocks.push_back((header.number - 1, parent));
-        }
-        self.blocks.push_back((header.number, hash));
-        while self.blocks.len() > REMEMBERED {
-            self.blocks.pop_front();
-        }
-        Ok(event)
+            depth: newest.saturating_sub(first) + 1,
+        }))
     }
 
-    fn at(&self, number: u64) -> Option<BlockHash> {
-        self.blocks.iter().rev().find(|(known, _)| *known == number).map(|(_, hash)| *hash)
-    }
-
-    fn replaced(&self, number: u64, hash: &BlockHash) -> Option<(u64, BlockHash, BlockHash)> {
-        self.at(number).filter(|old| old != hash).map(|old| (number, old, *hash))
+    /// The block that is known with this number, if it is another one than `now`.
+    fn differs(&self, number: u64, now: &BlockHash) -> Option<(u64, BlockHash, BlockHash)> {
+        self.0.get(&number).filter(|old| *old != now).map(|old| (number, *old, *now))
     }
 }
 

@@ -7,16 +7,17 @@ use crate::{
     errors::lacks,
     metagraph,
     state::{SUBTENSOR, StateAt, subnet},
-    timelocked::{self, Beacon},
     values::BeaconConfig,
 };
 use std::sync::Arc;
-use templar_chain::{At, ChainError, Result, Wait, WeightsMode, WeightsReport};
+use templar_chain::{
+    At, ChainError, Result, Wait, WeightsMode, WeightsReport,
+    epochs::{REVEAL_MARGIN_BLOCKS, beacon_round},
+    timelocked::{self, COMMIT_REVEAL_VERSION, PublicBeacon},
+};
 use templar_protocol::{AccountId, BlockNumber, Netuid, Uid};
 use templar_wallet::Signer;
 
-/// Blocks added to the reveal of timelocked weights: epochs that are due together wait for each other.
-const REVEAL_MARGIN_BLOCKS: u64 = 3;
 /// The pallet of the beacon.
 const DRAND: &str = "Drand";
 
@@ -37,8 +38,8 @@ impl Inner {
             let landed = self.send(by, &calls::set_weights(netuid, weights, version_key), wait).await?;
             return Ok(WeightsReport { tx: landed.report, mode: WeightsMode::Set });
         }
-        let version: u16 = state.read_or("CommitRevealWeightsVersion", vec![], timelocked::COMMIT_REVEAL_VERSION).await?;
-        if version != timelocked::COMMIT_REVEAL_VERSION {
+        let version: u16 = state.read_or("CommitRevealWeightsVersion", vec![], COMMIT_REVEAL_VERSION).await?;
+        if version != COMMIT_REVEAL_VERSION {
             return Err(ChainError::Unsupported {
                 what: format!("weights of commit-reveal version {version} with this client; update it"),
             });
@@ -81,16 +82,19 @@ impl Inner {
         let (now_ms, block_time_ms) = futures::try_join!(state.time_ms(), self.block_time_ms(state))?;
         let beacon = self.beacon(state).await?;
         let blocks = block.saturating_sub(state.number);
-        Ok((crate::schedule::beacon_round(now_ms, blocks, block_time_ms, beacon.genesis_s, beacon.period_s), block))
+        Ok((beacon_round(now_ms, blocks, block_time_ms, beacon.genesis_s, beacon.period_s), block))
     }
 
-    async fn beacon(&self, state: &StateAt) -> Result<Beacon> {
+    async fn beacon(&self, state: &StateAt) -> Result<PublicBeacon> {
         if !state.runtime.has_entry(DRAND, "BeaconConfig") {
             return Err(lacks(&state.runtime, "the beacon for timelocked weights"));
         }
         let config: BeaconConfig = state.read(DRAND, "BeaconConfig", vec![]).await?;
-        let beacon =
-            Beacon { public_key: config.public_key, genesis_s: config.genesis_time.into(), period_s: u64::from(config.period).max(1) };
+        let beacon = PublicBeacon {
+            public_key: config.public_key,
+            genesis_s: config.genesis_time.into(),
+            period_s: u64::from(config.period).max(1),
+        };
         let (key, genesis_s, period_s) = timelocked::QUICKNET;
         let known = hex::encode(&beacon.public_key) == key && beacon.genesis_s == genesis_s && beacon.period_s == period_s;
         if self.endpoints.network.is_main() && !known {

@@ -9,6 +9,9 @@ const STALE_AFTER: u64 = 50_400;
 /// The most epochs that are looked ahead.
 const EPOCHS_AHEAD_MAX: u64 = 1024;
 
+/// Blocks added to the reveal of timelocked weights: epochs that are due together wait for each other.
+pub const REVEAL_MARGIN_BLOCKS: u64 = 3;
+
 /// How a runtime decides when an epoch is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheduler {

@@ -4,32 +4,33 @@
 //! The beacon is drand's quicknet on the public networks and the chain's own on a development chain, so its key, its beginning and its
 //! period are read from the chain.
 
+use crate::{
+    beacon::{COMMIT_BYTES_MAX, WeightsPayload},
+    error::{ChainError, Result},
+};
 use ark_serialize::{CanonicalDeserialize as _, CanonicalSerialize as _};
-use parity_scale_codec::Encode;
+use parity_scale_codec::Encode as _;
 use rand_core::{OsRng, RngCore as _};
 use sha2::{Digest as _, Sha256};
 use std::panic::AssertUnwindSafe;
-use templar_chain::{ChainError, Result};
 use templar_protocol::{AccountId, Uid};
 use timelock::{curves::drand::TinyBLS381, ibe::fullident::Identity, stream_ciphers::AESGCMStreamCipherProvider, tlock::tle};
 use w3f_bls::EngineBLS;
 
-/// The version of the scheme.
-pub const COMMIT_REVEAL_VERSION: u16 = 4;
-/// The most bytes that the chain takes as a commit.
-pub const COMMIT_BYTES_MAX: usize = 5000;
 /// Bytes of a beacon's public key.
 const PUBLIC_KEY_BYTES: usize = 96;
+/// The version of the scheme.
+pub const COMMIT_REVEAL_VERSION: u16 = 4;
 /// drand's quicknet: its public key, its first second, seconds from one round to the next.
-pub(crate) const QUICKNET: (&str, u64, u64) = (
+pub const QUICKNET: (&str, u64, u64) = (
     "83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c8c4b450b6a0a6c3ac6a5776a2d1064510d1fec758c921cc22b0e17e63aaf4bcb5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a",
     1_692_803_367,
     3,
 );
 
-/// The beacon that opens commits.
+/// What has to be known of a beacon to encrypt to its rounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beacon {
+pub struct PublicBeacon {
     /// Its public key: 96 bytes, a compressed point of G2 on BLS12-381.
     pub public_key: Vec<u8>,
     /// The time of its round 0, seconds since 1970.
@@ -38,25 +39,17 @@ pub struct Beacon {
     pub period_s: u64,
 }
 
-#[derive(Encode)]
-struct Payload {
-    hotkey: Vec<u8>,
-    uids: Vec<u16>,
-    values: Vec<u16>,
-    version_key: u64,
-}
-
 /// The bytes that are encrypted: SCALE of the hotkey, the uids, their shares and the version key.
 fn payload(hotkey: &AccountId, weights: &[(Uid, u16)], version_key: u64) -> Vec<u8> {
     let (uids, values) = weights.iter().map(|(uid, share)| (uid.0, *share)).unzip();
-    Payload { hotkey: hotkey.0.to_vec(), uids, values, version_key }.encode()
+    WeightsPayload { hotkey: hotkey.0.to_vec(), uids, values, version_key }.encode()
 }
 
 /// Encrypts `weights` to `round` of `beacon`. About 0.1 s of work.
 ///
 /// # Errors
 /// `Unsupported` when the beacon's key is no point of the curve, or the commit exceeds [`COMMIT_BYTES_MAX`].
-pub fn commit(beacon: &Beacon, round: u64, hotkey: &AccountId, weights: &[(Uid, u16)], version_key: u64) -> Result<Vec<u8>> {
+pub fn commit(beacon: &PublicBeacon, round: u64, hotkey: &AccountId, weights: &[(Uid, u16)], version_key: u64) -> Result<Vec<u8>> {
     let unsupported = |why: String| ChainError::Unsupported { what: format!("timelocked weights: {why}") };
     let message = payload(hotkey, weights, version_key);
     // The libraries promise nothing about hostile points; a panic of theirs is an error of ours.
@@ -106,8 +99,8 @@ mod tests {
         hex::decode(value.as_str().unwrap().trim_start_matches("0x")).unwrap()
     }
 
-    fn beacon() -> Beacon {
-        Beacon { public_key: hex::decode(QUICKNET.0).unwrap(), genesis_s: QUICKNET.1, period_s: QUICKNET.2 }
+    fn beacon() -> PublicBeacon {
+        PublicBeacon { public_key: hex::decode(QUICKNET.0).unwrap(), genesis_s: QUICKNET.1, period_s: QUICKNET.2 }
     }
 
     /// Opens a commit of ours or of the vectors; the chain's own way of reading it is a matter of the chain.
@@ -145,7 +138,7 @@ mod tests {
         let many: Vec<(Uid, u16)> = (0..1300).map(|uid| (Uid(uid), 1)).collect();
         assert!(matches!(commit(&beacon(), 1, &AccountId::default(), &many, 0), Err(ChainError::Unsupported { .. })));
         for key in [vec![], vec![0; 96], vec![0xff; 96], beacon().public_key[..95].to_vec()] {
-            let bad = Beacon { public_key: key, ..beacon() };
+            let bad = PublicBeacon { public_key: key, ..beacon() };
             assert!(commit(&bad, 1, &AccountId::default(), &many[..1], 0).is_err());
         }
     }
@@ -154,7 +147,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn any_bytes_as_a_key_are_survived(key in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = commit(&Beacon { public_key: key, ..beacon() }, 5, &AccountId::default(), &[(Uid(1), 1)], 0);
+            let _ = commit(&PublicBeacon { public_key: key, ..beacon() }, 5, &AccountId::default(), &[(Uid(1), 1)], 0);
         }
     }
 }
