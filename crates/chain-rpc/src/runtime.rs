@@ -14,7 +14,7 @@ pub mod pallet_subtensor;
 pub mod primitives;
 
 pub use primitives::{
-    bounded_collections, frame_metadata_hash_extension, frame_support, pallet_timestamp, pallet_transaction_payment, primitive_types, sp_arithmetic, sp_core, sp_runtime, sp_version, sp_weights, substrate_fixed,
+    bounded_collections, frame_metadata_hash_extension, frame_support, pallet_timestamp, pallet_transaction_payment, primitive_types, sp_arithmetic, sp_core, sp_runtime, sp_version, sp_weights, substrate_fixed, substrate_typenum,
 };
 
 use bounded_collections::bounded_vec::BoundedVec;

@@ -7,7 +7,7 @@ use crate::{
     clock::system_ms,
     engine::{Block, Engine},
     error::{ChainError, Result},
-    genesis::GenesisConfig,
+    genesis::{GenesisConfig, RuntimeOptions},
     header::Header,
     types::{
         At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport,
@@ -141,6 +141,11 @@ impl DevChain {
     /// The number of a closed block that is kept.
     pub fn number_of(&self, hash: &BlockHash) -> Option<BlockNumber> {
         self.engine().number_of(hash)
+    }
+
+    /// How the runtime behaves.
+    pub fn runtime(&self) -> RuntimeOptions {
+        self.engine().genesis().runtime
     }
 
     /// Hash of block 0.
@@ -376,21 +381,45 @@ impl Chain for DevChain {
     }
 }
 
-#[async_trait]
-impl DevControl for DevChain {
-    async fn create_subnet(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+/// What only the owner of a development chain can do, at once.
+impl DevChain {
+    /// Adds a subnet without neurons.
+    ///
+    /// # Errors
+    /// `Dispatch` when there is one of this number, or the rules contradict themselves; `Store` when the disk fails.
+    pub fn create_subnet_now(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
         self.engine().root(RootCall::CreateSubnet { netuid, rules })
     }
 
-    async fn fund(&self, who: &AccountId, amount: u64) -> Result<()> {
+    /// Creates `amount` rao for an account.
+    ///
+    /// # Errors
+    /// `Dispatch` when the chain cannot hold that much; `Store` when the disk fails.
+    pub fn create_balance(&self, who: &AccountId, amount: u64) -> Result<()> {
         self.engine().root(RootCall::Fund { who: *who, amount })
     }
 
-    async fn set_rules(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+    /// The rules of a subnet, as they are for the block being built.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such subnet.
+    pub fn rules_of(&self, netuid: Netuid) -> Result<SubnetRules> {
+        self.engine().pending_rules(netuid)
+    }
+
+    /// Replaces the rules of a subnet.
+    ///
+    /// # Errors
+    /// `Dispatch` when the rules contradict themselves or what there is; `Store` when the disk fails.
+    pub fn set_rules_now(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
         self.engine().root(RootCall::SetRules { netuid, rules })
     }
 
-    async fn advance(&self, blocks: u64) -> Result<BlockRef> {
+    /// Closes `blocks` blocks.
+    ///
+    /// # Errors
+    /// `Unsupported` when blocks follow the wall clock; `Store` when the disk fails.
+    pub fn advance_now(&self, blocks: u64) -> Result<BlockRef> {
         if matches!(self.time, BlockTime::Interval(_)) {
             return Err(ChainError::Unsupported { what: "blocks on request: its blocks follow the wall clock".into() });
         }
@@ -404,5 +433,24 @@ impl DevControl for DevChain {
             left -= BATCH;
         }
         self.close_blocks(left)
+    }
+}
+
+#[async_trait]
+impl DevControl for DevChain {
+    async fn create_subnet(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+        self.create_subnet_now(netuid, rules)
+    }
+
+    async fn fund(&self, who: &AccountId, amount: u64) -> Result<()> {
+        self.create_balance(who, amount)
+    }
+
+    async fn set_rules(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+        self.set_rules_now(netuid, rules)
+    }
+
+    async fn advance(&self, blocks: u64) -> Result<BlockRef> {
+        self.advance_now(blocks)
     }
 }

@@ -472,6 +472,11 @@ impl Engine {
         flow.map(|flow| flow.burn).ok_or_else(|| ChainError::not_found(format!("subnet {netuid}")))
     }
 
+    /// The rules for the block being built.
+    pub(crate) fn pending_rules(&self, netuid: Netuid) -> Result<SubnetRules> {
+        Ok(self.pending.subnet(netuid)?.rules.clone())
+    }
+
     pub(crate) fn rules(&self, netuid: Netuid) -> Result<SubnetRules> {
         Ok(self.state().subnet(netuid)?.rules.clone())
     }

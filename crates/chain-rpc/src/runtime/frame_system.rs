@@ -83,11 +83,7 @@ pub mod pallet {
         Remarked { sender: AccountId32, hash: H256 },
     }
 
-    #[derive(Clone, Debug, PartialEq, Eq, Encode, TypeInfo)]
-    pub enum Error {
-        #[codec(index = 5)]
-        CallFiltered,
-    }
+    super::super::primitives::errors! { 5 CallFiltered }
 }
 
 pub mod extensions {

@@ -60,15 +60,5 @@ pub mod pallet {
         Withdraw { who: AccountId32, amount: u64 },
     }
 
-    #[derive(Clone, Debug, PartialEq, Eq, Encode, TypeInfo)]
-    pub enum Error {
-        #[codec(index = 1)]
-        LiquidityRestrictions,
-        #[codec(index = 2)]
-        InsufficientBalance,
-        #[codec(index = 3)]
-        ExistentialDeposit,
-        #[codec(index = 4)]
-        Expendability,
-    }
+    super::super::primitives::errors! { 1 LiquidityRestrictions 2 InsufficientBalance 3 ExistentialDeposit 4 Expendability }
 }

@@ -116,11 +116,11 @@ impl TypeInfo for Data {
         let variants = HASHES.iter().zip(130u8..).fold(variants, |variants, ((_, name), index)| {
             variants.variant(name, |v| v.index(index).fields(Fields::unnamed().field(|f| f.ty::<[u8; 32]>())))
         });
-        let timelocked = Fields::named()
-            .field(|f| f.ty::<Bytes>().name("encrypted"))
-            .field(|f| f.ty::<u64>().name("reveal_round"));
+        let timelocked = || {
+            Fields::named().field(|f| f.ty::<Bytes>().name("encrypted")).field(|f| f.ty::<u64>().name("reveal_round"))
+        };
         let variants = variants
-            .variant("TimelockEncrypted", |v| v.index(134).fields(timelocked))
+            .variant("TimelockEncrypted", |v| v.index(134).fields(timelocked()))
             .variant("ResetBondsFlag", |v| v.index(135))
             .variant("BigRaw", |v| v.index(136).fields(Fields::unnamed().field(|f| f.ty::<Bytes>())));
         Type::builder().path(Path::new("Data", concat!(module_path!(), "::types"))).variant(variants)
@@ -147,11 +147,5 @@ pub mod pallet {
         CommitmentRevealed { netuid: u16, who: AccountId32 },
     }
 
-    #[derive(Clone, Debug, PartialEq, Eq, Encode, TypeInfo)]
-    pub enum Error {
-        TooManyFieldsInCommitmentInfo,
-        AccountNotAllowedCommit,
-        SpaceLimitExceeded,
-        UnexpectedUnreserveLeftover,
-    }
+    super::super::primitives::errors! { 0 TooManyFieldsInCommitmentInfo 1 AccountNotAllowedCommit 2 SpaceLimitExceeded 3 UnexpectedUnreserveLeftover }
 }

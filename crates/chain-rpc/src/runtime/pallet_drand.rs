@@ -44,15 +44,7 @@ pub mod pallet {
         NewPulse { rounds: Vec<u64> },
     }
 
-    #[derive(Clone, Debug, PartialEq, Eq, Encode, TypeInfo)]
-    pub enum Error {
-        #[codec(index = 3)]
-        UnverifiedPulse,
-        #[codec(index = 4)]
-        InvalidRoundNumber,
-        #[codec(index = 5)]
-        PulseVerificationError,
-    }
+    super::super::primitives::errors! { 3 UnverifiedPulse 4 InvalidRoundNumber 5 PulseVerificationError }
 }
 
 pub mod drand_priority {

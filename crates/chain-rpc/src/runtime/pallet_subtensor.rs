@@ -1,7 +1,7 @@
 //! The subtensor pallet: its calls, events and errors, and what its runtime APIs give.
 
 use super::{Bytes, primitive_types::H256, sp_core::crypto::AccountId32, sp_runtime::DispatchError};
-use parity_scale_codec::{Compact, Decode, Encode};
+use parity_scale_codec::{Decode, Encode};
 use scale_info::TypeInfo;
 
 pub mod rpc_info;
@@ -159,85 +159,37 @@ pub mod pallet {
         TimelockedWeightsRevealed(u16, AccountId32),
     }
 
-    /// The reasons for refusals, in the runtime's order. A client finds the number by the name.
-    #[derive(Clone, Debug, PartialEq, Eq, Encode, TypeInfo)]
-    pub enum Error {
-        RootNetworkDoesNotExist,
-        InvalidIpType,
-        InvalidIpAddress,
-        InvalidPort,
-        HotKeyNotRegisteredInSubNet,
-        HotKeyAccountNotExists,
-        HotKeyNotRegisteredInNetwork,
-        NonAssociatedColdKey,
-        NotEnoughStake,
-        NotEnoughStakeToWithdraw,
-        NotEnoughStakeToSetWeights,
-        NotEnoughBalanceToStake,
-        #[codec(index = 15)]
-        NeuronNoValidatorPermit,
-        WeightVecNotEqualSize,
-        DuplicateUids,
-        UidVecContainInvalidOne,
-        WeightVecLengthIsLow,
-        TooManyRegistrationsThisBlock,
-        HotKeyAlreadyRegisteredInSubNet,
-        NewHotKeyIsSameWithOld,
-        #[codec(index = 26)]
-        MaxWeightExceeded,
-        #[codec(index = 28)]
-        SettingWeightsTooFast,
-        IncorrectWeightVersionKey,
-        ServingRateLimitExceeded,
-        UidsLengthExceedUidsInSubNet,
-        #[codec(index = 36)]
-        SubNetRegistrationDisabled,
-        #[codec(index = 40)]
-        NotSubnetOwner,
-        RegistrationNotPermittedOnRootSubnet,
-        #[codec(index = 44)]
-        NotEnoughBalanceToPaySwapHotKey,
-        #[codec(index = 46)]
-        CanNotSetRootNetworkWeights,
-        NoNeuronIdAvailable,
-        #[codec(index = 50)]
-        NoWeightsCommitFound,
-        InvalidRevealCommitHashNotMatch,
-        CommitRevealEnabled,
-        CommitRevealDisabled,
-        #[codec(index = 57)]
-        ColdKeyAlreadyAssociated,
-        NotEnoughBalanceToPaySwapColdKey,
-        #[codec(index = 65)]
-        SwapAlreadyScheduled,
-        #[codec(index = 67)]
-        NewColdKeyIsHotkey,
-        #[codec(index = 70)]
-        InvalidIdentity,
-        MechanismDoesNotExist,
-        #[codec(index = 73)]
-        SubnetNotExists,
-        TooManyUnrevealedCommits,
-        ExpiredWeightCommit,
-        RevealTooEarly,
-        InputLengthsUnequal,
-        CommittingWeightsTooFast,
-        AmountTooLow,
-        InsufficientLiquidity,
-        SlippageTooHigh,
-        #[codec(index = 84)]
-        CallDisabled,
-        FirstEmissionBlockNumberAlreadySet,
-        #[codec(index = 95)]
-        InsufficientBalance,
-        #[codec(index = 109)]
-        IncorrectCommitRevealVersion,
-        #[codec(index = 112)]
-        InvalidValue,
-        SubnetLimitReached,
-        CannotAffordLockCost,
+    super::super::primitives::errors! {
+        0 RootNetworkDoesNotExist 1 InvalidIpType 2 InvalidIpAddress 3 InvalidPort 4 HotKeyNotRegisteredInSubNet
+        5 HotKeyAccountNotExists 6 HotKeyNotRegisteredInNetwork 7 NonAssociatedColdKey 8 NotEnoughStake
+        9 NotEnoughStakeToWithdraw 10 NotEnoughStakeToSetWeights 11 NotEnoughStakeToSetChildkeys 12 NotEnoughBalanceToStake
+        13 BalanceWithdrawalError 14 ZeroBalanceAfterWithdrawn 15 NeuronNoValidatorPermit 16 WeightVecNotEqualSize
+        17 DuplicateUids 18 UidVecContainInvalidOne 19 WeightVecLengthIsLow 20 TooManyRegistrationsThisBlock
+        21 HotKeyAlreadyRegisteredInSubNet 22 NewHotKeyIsSameWithOld 23 InvalidWorkBlock 24 InvalidDifficulty 25 InvalidSeal
+        26 MaxWeightExceeded 27 HotKeyAlreadyDelegate 28 SettingWeightsTooFast 29 IncorrectWeightVersionKey
+        30 ServingRateLimitExceeded 31 UidsLengthExceedUidsInSubNet 32 NetworkTxRateLimitExceeded
+        33 DelegateTxRateLimitExceeded 34 HotKeySetTxRateLimitExceeded 35 StakingRateLimitExceeded
+        36 SubNetRegistrationDisabled 37 TooManyRegistrationsThisInterval 38 TransactorAccountShouldBeHotKey 39 FaucetDisabled
+        40 NotSubnetOwner 41 RegistrationNotPermittedOnRootSubnet 42 StakeTooLowForRoot 43 AllNetworksInImmunity
+        44 NotEnoughBalanceToPaySwapHotKey 45 NotRootSubnet 46 CanNotSetRootNetworkWeights 47 NoNeuronIdAvailable
+        48 DelegateTakeTooLow 49 DelegateTakeTooHigh 50 NoWeightsCommitFound 51 InvalidRevealCommitHashNotMatch
+        52 CommitRevealEnabled 53 CommitRevealDisabled 54 LiquidAlphaDisabled 55 AlphaHighTooLow 56 AlphaLowOutOfRange
+        57 ColdKeyAlreadyAssociated 58 NotEnoughBalanceToPaySwapColdKey 59 ColdkeyIsInArbitration 60 InvalidChild
+        61 DuplicateChild 62 ProportionOverflow 63 TooManyChildren 64 TxRateLimitExceeded 65 SwapAlreadyScheduled
+        66 FailedToSchedule 67 NewColdKeyIsHotkey 68 InvalidChildkeyTake 69 TxChildkeyTakeRateLimitExceeded 70 InvalidIdentity
+        71 MechanismDoesNotExist 72 CannotUnstakeLock 73 SubnetNotExists 74 TooManyUnrevealedCommits 75 ExpiredWeightCommit
+        76 RevealTooEarly 77 InputLengthsUnequal 78 CommittingWeightsTooFast 79 AmountTooLow 80 InsufficientLiquidity
+        81 SlippageTooHigh 82 TransferDisallowed 83 ActivityCutoffTooLow 84 CallDisabled 85 FirstEmissionBlockNumberAlreadySet
+        86 NeedWaitingMoreBlocksToStarCall 87 NotEnoughAlphaOutToRecycle 88 CannotBurnOrRecycleOnRootSubnet
+        89 UnableToRecoverPublicKey 90 InvalidRecoveredPublicKey 91 SubtokenDisabled 92 HotKeySwapOnSubnetIntervalNotPassed
+        93 ZeroMaxStakeAmount 94 SameNetuid 95 InsufficientBalance 96 StakingOperationRateLimitExceeded
+        97 InvalidLeaseBeneficiary 98 LeaseCannotEndInThePast 99 LeaseNetuidNotFound 100 LeaseDoesNotExist
+        101 LeaseHasNoEndBlock 102 LeaseHasNotEnded 103 Overflow 104 BeneficiaryDoesNotOwnHotkey 105 ExpectedBeneficiaryOrigin
+        106 AdminActionProhibitedDuringWeightsWindow 107 SymbolDoesNotExist 108 SymbolAlreadyInUse
+        109 IncorrectCommitRevealVersion 110 RevealPeriodTooLarge 111 RevealPeriodTooSmall 112 InvalidValue
+        113 SubnetLimitReached 114 CannotAffordLockCost 115 EvmKeyAssociateRateLimitExceeded 116 SameAutoStakeHotkeyAlreadySet
+        117 UidMapCouldNotBeCleared 118 TrimmingWouldExceedMaxImmunePercentage 119 ChildParentInconsistency
+        120 InvalidNumRootClaim 121 InvalidRootClaimThreshold 122 InvalidSubnetNumber 123 PrecisionLoss
     }
 }
 
-/// Compact numbers make up most of what the runtime APIs give.
-type C<T> = Compact<T>;

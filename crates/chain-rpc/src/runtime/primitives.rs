@@ -3,6 +3,22 @@
 use parity_scale_codec::{Compact, Decode, Encode};
 use scale_info::TypeInfo;
 
+/// The reasons for which a pallet refuses, by their numbers in the runtime. Clients find the number by the name.
+macro_rules! errors {
+    ($($index:literal $name:ident)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, parity_scale_codec::Encode, scale_info::TypeInfo)]
+        pub enum Error {
+            $(#[codec(index = $index)] $name,)*
+        }
+
+        impl Error {
+            /// Names with their numbers.
+            pub const ALL: &'static [(&'static str, u8)] = &[$((stringify!($name), $index)),*];
+        }
+    };
+}
+pub(super) use errors;
+
 pub mod primitive_types {
     use super::{Decode, Encode, TypeInfo};
 

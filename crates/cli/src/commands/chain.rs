@@ -9,7 +9,7 @@ use miette::{IntoDiagnostic, WrapErr, bail, miette};
 use serde_json::json;
 use std::process::ExitCode;
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
-use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait, server};
+use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait};
 use templar_protocol::{AccountId, Netuid};
 
 /// Rao in one TAO or alpha.
@@ -52,6 +52,10 @@ struct ServeArgs {
     /// Virtual time that goes on only when this many participants sleep; for tests.
     #[arg(long, value_name = "N")]
     paced: Option<usize>,
+    /// Let whoever reaches it create money, subnets, rules and blocks: `templar chain fund`, `subnet`, `rule` and `advance`. On loopback
+    /// only.
+    #[arg(long)]
+    allow_control: bool,
     /// Stop when standard input ends; for programs that start this one.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -143,11 +147,12 @@ impl ServeArgs {
                 info.genesis_hash
             );
         }
+        let permissions = templar_chain_rpc::Permissions { control: self.allow_control };
         let mut reason = None;
         let stop = async {
             reason = Some(wait_for_stop(self.exit_with_parent).await);
         };
-        server::serve(chain, listener, self.paced, stop).await.into_diagnostic()?;
+        templar_chain_rpc::serve(chain, listener, self.paced, permissions, stop).await.into_diagnostic()?;
         let reason = reason.transpose().into_diagnostic().wrap_err("the signals cannot be watched, so the chain has stopped")?;
         Ok(reason.map_or(ExitCode::SUCCESS, StopReason::exit_code))
     }
