@@ -268,9 +268,9 @@ impl Inner {
         } else {
             calls::burned_register(netuid, hotkey)
         };
-        // Its slot is known only once it is in a block.
+        // Its slot is known only once it is in a block, in virtual time too.
         let wait = if wait == Wait::Submitted { Wait::InBlock } else { wait };
-        let landed = self.send(coldkey, &call, wait).await?;
+        let landed = self.send_into_block(coldkey, &call, wait).await?;
         let told = landed.event(SUBTENSOR, "NeuronRegistered").and_then(|fields| fields.values().nth(1).and_then(unsigned));
         let uid = match told.and_then(|uid| u16::try_from(uid).ok()) {
             Some(uid) => uid,

@@ -132,7 +132,7 @@ impl FromStr for Network {
 fn public(endpoint: &str) -> Option<BlockHash> {
     let bare = |url: &str| url.trim_end_matches('/').trim_end_matches(":443").to_owned();
     let is = |other: &&str| bare(endpoint) == bare(other);
-    if FINNEY_ENDPOINTS.iter().chain([&FINNEY_ARCHIVE]).any(|known| is(known)) {
+    if FINNEY_ENDPOINTS.iter().chain([&FINNEY_ARCHIVE]).any(is) {
         return Some(known(FINNEY_GENESIS));
     }
     is(&TEST_ENDPOINT).then(|| known(TEST_GENESIS))

@@ -74,6 +74,18 @@ pub(crate) enum TxStatus {
     Invalid,
 }
 
+/// What a development chain has decided about a transaction.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Decision {
+    pub ok: bool,
+    #[serde(default)]
+    pub pallet: String,
+    #[serde(default)]
+    pub error: String,
+    #[serde(default)]
+    pub meaning: String,
+}
+
 /// A connection. Clones share it; it never mends itself once it broke.
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
@@ -199,6 +211,11 @@ impl Rpc {
     /// The next nonce of an account, with what waits in the node's pool; `account` is its address.
     pub async fn next_nonce(&self, account: &str) -> Result<u64> {
         self.ask("system_accountNextIndex", rpc_params![account], None).await
+    }
+
+    /// What a development chain in virtual time has decided about a transaction whose block is not closed yet; `None` when it holds none.
+    pub async fn decided(&self, tx: &BlockHash) -> Result<Option<Decision>> {
+        self.ask("templar_decided", rpc_params![hex0x(&tx.0)], None).await
     }
 
     pub async fn heads(&self) -> Result<Subscription<Header>> {

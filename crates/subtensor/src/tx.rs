@@ -7,7 +7,7 @@
 use crate::{
     client::Inner,
     errors::{ALREADY_IMPORTED, PRIORITY_TOO_LOW, TEMPORARILY_BANNED, parse_hash},
-    rpc::{Rpc, TxStatus},
+    rpc::{Decision, Rpc, TxStatus},
     runtime::{Birth, Call, ERA_BLOCKS, SignedTx, TxEvent},
     state::StateAt,
     watch::reached,
@@ -72,6 +72,15 @@ enum News {
 impl Inner {
     /// Signs a call, sends it, and waits as told.
     pub async fn send(self: &Arc<Self>, by: &dyn Signer, call: &Call, wait: Wait) -> Result<Landed> {
+        self.deliver(by, call, wait, true).await
+    }
+
+    /// The same for a call whose events are wanted, so that its block must close in virtual time too.
+    pub async fn send_into_block(self: &Arc<Self>, by: &dyn Signer, call: &Call, wait: Wait) -> Result<Landed> {
+        self.deliver(by, call, wait, false).await
+    }
+
+    async fn deliver(self: &Arc<Self>, by: &dyn Signer, call: &Call, wait: Wait, foretell: bool) -> Result<Landed> {
         let nonce = self.nonces.of(by.account_id());
         let mut sent = {
             let mut next = nonce.lock().await;
@@ -80,6 +89,9 @@ impl Inner {
         if wait == Wait::Submitted {
             let report = TxReport { tx: sent.tx.hash, block: BlockNumber(sent.head + 1) };
             return Ok(Landed { report, events: Vec::new(), place: None });
+        }
+        if foretell && let Some(landed) = self.foretold(&sent).await? {
+            return Ok(landed);
         }
         let landed = self.conclude(&mut sent, wait).await;
         if matches!(landed, Err(ChainError::TimedOut { .. } | ChainError::PoolRejected { .. })) {
@@ -123,6 +135,24 @@ impl Inner {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Where time is virtual a block may close much later, perhaps only when whoever waits here goes on; what the chain has decided about
+    /// a transaction does not change until then.
+    async fn foretold(&self, sent: &Sent) -> Result<Option<Landed>> {
+        let Some((rpc, _)) = &sent.news else { return Ok(None) };
+        if !self.virtual_time(rpc).await {
+            return Ok(None);
+        }
+        match rpc.decided(&sent.tx.hash).await {
+            Ok(Some(decision)) if decision.ok => {
+                let report = TxReport { tx: sent.tx.hash, block: BlockNumber(sent.head + 1) };
+                Ok(Some(Landed { report, events: Vec::new(), place: None }))
+            }
+            Ok(Some(Decision { pallet, error, meaning, .. })) => Err(ChainError::Dispatch { pallet, error, meaning }),
+            // Its block has closed meanwhile, or the chain foretells nothing.
+            Ok(None) | Err(_) => Ok(None),
+        }
     }
 
     /// The newest state, and the newest final block: an era that begins there outlives a reorganisation.

@@ -16,7 +16,7 @@ use templar_wallet::Keypair;
 const GENESIS: u8 = 1;
 
 fn fake() -> Fake {
-    Fake::new(GENESIS, metadata().unwrap())
+    Fake::new(GENESIS, metadata())
 }
 
 fn client(endpoints: &[String], options: Options) -> Subtensor {
@@ -48,7 +48,7 @@ async fn blocks_have_no_gaps_when_the_connection_breaks_and_the_node_starts_agai
 
 #[tokio::test]
 async fn another_endpoint_takes_over_and_another_chain_is_refused() {
-    let (first, second, stranger) = (fake(), fake(), Fake::new(9, metadata().unwrap()));
+    let (first, second, stranger) = (fake(), fake(), Fake::new(9, metadata()));
     for node in [&first, &second, &stranger] {
         node.grow(1, 4, &[]);
     }

@@ -5,6 +5,7 @@
 pub mod fake;
 
 use std::time::Duration;
+use templar_chain::{RuntimeOptions, Scheduler};
 use templar_subtensor::Options;
 
 /// Deadlines for a node on this machine. None of them is waited for where all goes well.
@@ -13,8 +14,8 @@ pub fn quick() -> Options {
 }
 
 /// Metadata of a runtime with what the tests need.
-pub fn metadata() -> Option<Vec<u8>> {
-    let folders = ["/../../shared", "/../../../shared"];
-    let path = |folder: &&str| format!("{}{folder}/spec/vectors/chain/metadata/finney-365-v16.scale", env!("CARGO_MANIFEST_DIR"));
-    folders.iter().find_map(|folder| std::fs::read(path(folder)).ok())
+pub fn metadata() -> Vec<u8> {
+    let options = RuntimeOptions { scheduler: Scheduler::Modular, ..RuntimeOptions::default() };
+    let storage = templar_chain_rpc::entries::storage(options.scheduler);
+    templar_chain_rpc::metadata::Metadata::new(&options, &storage).format(16).unwrap().to_vec()
 }
