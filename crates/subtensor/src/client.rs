@@ -259,7 +259,14 @@ impl Inner {
         wait: Wait,
     ) -> Result<Registered> {
         let state = self.state(At::Best).await?;
-        let cost = self.price(&state, netuid).await?;
+        let cost = match self.price(&state, netuid).await {
+            // In the chain's own words, as it would refuse the call.
+            Err(ChainError::NotFound { .. }) => {
+                let meaning = format!("there is no subnet {netuid}: check the netuid");
+                return Err(ChainError::Dispatch { pallet: SUBTENSOR.into(), error: "SubnetNotExists".into(), meaning });
+            }
+            cost => cost?,
+        };
         if cost > max_price {
             return Err(ChainError::TooExpensive { cost, limit: max_price });
         }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod fake;
+pub mod world;
 
 use std::time::Duration;
 use templar_chain::{RuntimeOptions, Scheduler};
