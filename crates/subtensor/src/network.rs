@@ -28,7 +28,7 @@ pub struct Network {
 
 /// Why a text names no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` names no network: {why}; write finney, test, local, archive, or one or more endpoints such as ws://127.0.0.1:9944")]
+#[error("`{text}` names no network: {why}; write finney, lite, archive, test, local, or one or more endpoints such as ws://127.0.0.1:9944")]
 pub struct NetworkError {
     text: String,
     why: String,
@@ -115,6 +115,7 @@ impl FromStr for Network {
             "finney" | "main" | "mainnet" => return Ok(Self::finney()),
             "test" | "testnet" => return Ok(Self::test()),
             "local" => return Ok(Self::local()),
+            "lite" => return Ok(Self { name: "lite".into(), ..Self::finney().preferring(&[FINNEY_ENDPOINTS[1].into()]) }),
             "archive" => return Ok(Self { name: "archive".into(), ..Self::finney().preferring(&[FINNEY_ARCHIVE.into()]) }),
             "" => return Err(failed("it is empty".into())),
             _ => {}

@@ -17,7 +17,7 @@ use subxt::{
     utils::{AccountId32, MultiSignature},
 };
 use templar_chain::{BlockHash, ChainError, Result};
-use templar_wallet::{SUBSTRATE_CONTEXT, Signer};
+use templar_wallet::{KeyType, SUBSTRATE_CONTEXT, Signer};
 
 /// How later runtimes name the extension that charges fees; it wraps the one that subxt knows.
 const FEE_WRAPPER: &str = "ChargeTransactionPaymentWrapper";
@@ -201,7 +201,11 @@ impl Runtime {
         let account = AccountId32(by.account_id().0);
         let mut signable = self.client.tx().create_signable_offline(call, params.build()).map_err(failed)?;
         let payload = signable.signer_payload().map_err(failed)?;
-        let signature = MultiSignature::Sr25519(by.sign(SUBSTRATE_CONTEXT, &payload));
+        let signature = by.sign(SUBSTRATE_CONTEXT, &payload);
+        let signature = match by.key_type() {
+            KeyType::Sr25519 => MultiSignature::Sr25519(signature),
+            KeyType::Ed25519 => MultiSignature::Ed25519(signature),
+        };
         let signed = signable.sign_with_account_and_signature(&account, &signature).map_err(failed)?;
         Ok(SignedTx { hash: BlockHash(signed.hash().0), bytes: signed.into_encoded() })
     }

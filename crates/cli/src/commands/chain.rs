@@ -9,8 +9,9 @@ use miette::{IntoDiagnostic, WrapErr, bail, miette};
 use serde_json::json;
 use std::process::ExitCode;
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
-use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait};
+use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, Metagraph, Registered, Wait};
 use templar_protocol::{AccountId, Netuid};
+use templar_subtensor::Subtensor;
 
 /// Rao in one TAO or alpha.
 const RAO: f64 = 1e9;
@@ -75,6 +76,12 @@ struct Target {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Target {
+    async fn connect(&self) -> miette::Result<Subtensor> {
+        Subtensor::connect(self.chain.parse().into_diagnostic()?).await.into_diagnostic()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +167,7 @@ impl ServeArgs {
 
 impl MetagraphArgs {
     async fn run(self) -> miette::Result<()> {
-        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let chain = self.target.connect().await?;
         let metagraph = chain.metagraph(self.target.netuid, At::Best).await.into_diagnostic()?;
         if self.target.json {
             println!("{}", serde_json::to_string(&metagraph).into_diagnostic()?);
@@ -203,7 +210,7 @@ impl RegisterArgs {
         let wallets = self.wallets.dir()?;
         let hotkey = wallets.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?.public();
         let payer = wallets.hotkey(&self.wallet, self.payer.as_ref().unwrap_or(&self.hotkey)).into_diagnostic()?;
-        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let chain = self.target.connect().await?;
         let registered = chain.register(&payer, self.target.netuid, &hotkey, self.max_price, Wait::InBlock).await;
         let registered = registered.map_err(|e| miette!("{hotkey} was not registered: {e}"))?;
         println!("{}", shown(&hotkey, &registered, self.target.json));
