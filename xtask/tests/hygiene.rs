@@ -4,7 +4,20 @@ use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
 const LAYERS: [&str; 15] = [
-    "protocol", "wallet", "codec", "gauntlet", "pjrt", "tensor", "model", "engine", "data", "store", "s3", "chain", "chain-rpc", "node",
+    "protocol",
+    "wallet",
+    "codec",
+    "gauntlet",
+    "pjrt",
+    "tensor",
+    "model",
+    "engine",
+    "data",
+    "store",
+    "s3",
+    "chain",
+    "chain-rpc",
+    "node",
     "cli",
 ];
 

@@ -1,11 +1,8 @@
 //! From the runtime's calls to the engine's.
 
 use crate::runtime::{
-    Address, frame_system,
-    node_subtensor_runtime::RuntimeCall,
-    pallet_balances, pallet_commitments,
-    pallet_subtensor::pallet::Call as Subtensor,
-    sp_runtime::multiaddress::MultiAddress,
+    Address, frame_system, node_subtensor_runtime::RuntimeCall, pallet_balances, pallet_commitments,
+    pallet_subtensor::pallet::Call as Subtensor, sp_runtime::multiaddress::MultiAddress,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use templar_chain::{Axon, Call, state::Identity};
@@ -40,7 +37,8 @@ fn account(address: &Address) -> Option<AccountId> {
 
 fn balances(call: pallet_balances::pallet::Call) -> Call {
     use pallet_balances::pallet::Call as Balances;
-    let unknown = || Call::Refused { pallet: "System".into(), error: "CannotLookup".into(), meaning: "there is no account of this form".into() };
+    let unknown =
+        || Call::Refused { pallet: "System".into(), error: "CannotLookup".into(), meaning: "there is no account of this form".into() };
     match call {
         Balances::transfer_allow_death { dest, value } | Balances::transfer_keep_alive { dest, value } => {
             account(&dest).map_or_else(unknown, |to| Call::Transfer { to, amount: value })
@@ -79,12 +77,9 @@ fn subtensor(call: Subtensor) -> Call {
         Subtensor::reveal_mechanism_weights { netuid, mecid, uids, values, salt, version_key } => {
             mechanism(mecid, Subtensor::reveal_weights { netuid, uids, values, salt, version_key })
         }
-        Subtensor::commit_timelocked_weights { netuid, commit, reveal_round, commit_reveal_version } => Call::CommitTimelockedWeights {
-            netuid: Netuid(netuid),
-            commit: commit.0,
-            round: reveal_round,
-            version: commit_reveal_version,
-        },
+        Subtensor::commit_timelocked_weights { netuid, commit, reveal_round, commit_reveal_version } => {
+            Call::CommitTimelockedWeights { netuid: Netuid(netuid), commit: commit.0, round: reveal_round, version: commit_reveal_version }
+        }
         Subtensor::commit_timelocked_mechanism_weights { netuid, mecid, commit, reveal_round, commit_reveal_version } => {
             mechanism(mecid, Subtensor::commit_timelocked_weights { netuid, commit, reveal_round, commit_reveal_version })
         }

@@ -6,7 +6,7 @@ mod subnets;
 mod system;
 
 use crate::{
-    storage::{Args, Hashed, Part, PalletStorage, Storage},
+    storage::{Args, Hashed, PalletStorage, Part, Storage},
     view::View,
 };
 use templar_chain::Scheduler;
@@ -81,9 +81,7 @@ fn each_coldkey(view: &View) -> Vec<Args> {
 fn each_staked_hotkey(view: &View) -> Vec<Args> {
     let subnets = view.state().body.subnets.iter();
     subnets
-        .flat_map(|(netuid, subnet)| {
-            subnet.stakes.keys().map(|hotkey| Args { netuid: netuid.0, account: *hotkey, ..Args::default() })
-        })
+        .flat_map(|(netuid, subnet)| subnet.stakes.keys().map(|hotkey| Args { netuid: netuid.0, account: *hotkey, ..Args::default() }))
         .collect()
 }
 

@@ -6,7 +6,8 @@
 use crate::{
     calls::convert,
     runtime::{
-        Address, AnySignature, Extensions, Hash, frame_metadata_hash_extension::Mode,
+        Address, AnySignature, Extensions, Hash,
+        frame_metadata_hash_extension::Mode,
         node_subtensor_runtime::RuntimeCall,
         sp_core::crypto::AccountId32,
         sp_runtime::{MultiSignature, generic::era::Era, multiaddress::MultiAddress},
@@ -117,7 +118,10 @@ pub fn check(chain: &DevChain, bytes: &[u8]) -> Result<Transaction, BadExtrinsic
     }
     let era = parsed.extensions.era();
     let Some(birth) = birth_hash(chain, era) else {
-        return invalid(PoolCode::BadProof, format!("the transaction lives from a block that the chain does not keep ({era:?}): sign anew"));
+        return invalid(
+            PoolCode::BadProof,
+            format!("the transaction lives from a block that the chain does not keep ({era:?}): sign anew"),
+        );
     };
     let message = payload(parsed.call_bytes, &parsed.extensions, &silent(chain, birth));
     let holds = match &parsed.signature {

@@ -15,6 +15,7 @@ use crate::{
         },
         pallet_balances, pallet_commitments, pallet_drand, pallet_subtensor, pallet_timestamp,
         pallet_transaction_payment::{self, ChargeTransactionPayment},
+        sp_core::crypto::AccountId32,
     },
     storage::{Entry, Storage},
     version,
@@ -25,7 +26,7 @@ use frame_metadata::{
     v16::{self, EnumDeprecationInfo, ItemDeprecationInfo},
 };
 use parity_scale_codec::{Compact, Encode as _};
-use scale_info::{MetaType, PortableRegistry, TypeInfo, meta_type};
+use scale_info::{IntoPortable as _, MetaType, PortableRegistry, Registry, TypeInfo, meta_type};
 use std::collections::BTreeMap;
 use templar_chain::RuntimeOptions;
 
@@ -41,9 +42,9 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The metadata of a chain that behaves like this and has this storage.
-    pub fn new(options: &RuntimeOptions, storage: &Storage) -> Self {
-        let parts = Parts { options: *options, storage };
+    /// The metadata of a chain that behaves like this, has this storage, and a block every `block_ms` milliseconds.
+    pub fn new(options: &RuntimeOptions, block_ms: u64, storage: &Storage) -> Self {
+        let parts = Parts { options: *options, block_ms, storage };
         let encoded = BTreeMap::from([(14, parts.format_14()), (15, parts.format_15()), (16, parts.format_16())]);
         Self { encoded }
     }
@@ -56,6 +57,7 @@ impl Metadata {
 
 struct Parts<'a> {
     options: RuntimeOptions,
+    block_ms: u64,
     storage: &'a Storage,
 }
 
@@ -77,7 +79,7 @@ fn some<T: TypeInfo + 'static>() -> Option<MetaType> {
     Some(meta_type::<T>())
 }
 
-fn pallets(options: &RuntimeOptions) -> Vec<Pallet> {
+fn pallets(options: &RuntimeOptions, block_ms: u64) -> Vec<Pallet> {
     let pallet = |name, index| Pallet { name, index, calls: None, events: None, errors: None, constants: Vec::new() };
     vec![
         Pallet {
@@ -93,9 +95,11 @@ fn pallets(options: &RuntimeOptions) -> Vec<Pallet> {
         },
         Pallet {
             calls: some::<pallet_timestamp::pallet::Call>(),
-            constants: vec![constant("MinimumPeriod", 1u64)],
+            constants: vec![constant("MinimumPeriod", block_ms / 2)],
             ..pallet("Timestamp", 2)
         },
+        // There are no authors to choose among; clients look here for the time between two blocks.
+        Pallet { constants: vec![constant("SlotDuration", block_ms)], ..pallet("Aura", 3) },
         Pallet {
             calls: some::<pallet_balances::pallet::Call>(),
             events: some::<pallet_balances::pallet::Event>(),
@@ -123,11 +127,7 @@ fn pallets(options: &RuntimeOptions) -> Vec<Pallet> {
             constants: vec![constant("MaxFields", 3u32), constant("InitialDeposit", 0u64), constant("FieldDeposit", 0u64)],
             ..pallet("Commitments", 18)
         },
-        Pallet {
-            events: some::<pallet_drand::pallet::Event>(),
-            errors: some::<pallet_drand::pallet::Error>(),
-            ..pallet("Drand", 26)
-        },
+        Pallet { events: some::<pallet_drand::pallet::Event>(), errors: some::<pallet_drand::pallet::Error>(), ..pallet("Drand", 26) },
     ]
 }
 
@@ -149,11 +149,7 @@ fn transaction_extensions(options: &RuntimeOptions) -> Vec<(&'static str, MetaTy
         ("CheckWeight", meta_type::<extensions::check_weight::CheckWeight>(), none),
         payment,
         ("SudoTransactionExtension", meta_type::<runtime::sudo_wrapper::SudoTransactionExtension>(), none),
-        (
-            "SubtensorTransactionExtension",
-            meta_type::<pallet_subtensor::transaction_extension::SubtensorTransactionExtension>(),
-            none,
-        ),
+        ("SubtensorTransactionExtension", meta_type::<pallet_subtensor::transaction_extension::SubtensorTransactionExtension>(), none),
         ("DrandPriority", meta_type::<pallet_drand::drand_priority::DrandPriority>(), none),
         ("CheckMetadataHash", meta_type::<CheckMetadataHash>(), meta_type::<Option<[u8; 32]>>()),
     ]
@@ -204,9 +200,13 @@ impl Parts<'_> {
             version: 4,
             signed_extensions: transaction_extensions(&self.options).into_iter().map(extension).collect(),
         };
-        let pallets = pallets(&self.options).into_iter().map(|pallet| self.pallet_14(pallet)).collect();
-        let mut metadata = v14::RuntimeMetadataV14::new(pallets, extrinsic, meta_type::<Runtime>());
-        rename(&mut metadata.types);
+        let pallets = pallets(&self.options, self.block_ms).into_iter().map(|pallet| self.pallet_14(pallet)).collect();
+        let mut registry = self.registry();
+        let extrinsic = extrinsic.into_portable(&mut registry);
+        let pallets: Vec<v14::PalletMetadata> = pallets;
+        let pallets = registry.map_into_portable(pallets);
+        let ty = registry.register_type(&meta_type::<Runtime>());
+        let metadata = v14::RuntimeMetadataV14 { types: renamed(registry), pallets, extrinsic, ty };
         RuntimeMetadataPrefixed::from(metadata).encode()
     }
 
@@ -234,16 +234,19 @@ impl Parts<'_> {
         (!entries.is_empty()).then_some(v14::PalletStorageMetadata { prefix: name, entries })
     }
 
-    fn format_15(&self) -> Vec<u8> {
+    fn extrinsic_15(&self) -> v15::ExtrinsicMetadata {
         let extension = |(identifier, ty, additional_signed)| v15::SignedExtensionMetadata { identifier, ty, additional_signed };
-        let extrinsic = v15::ExtrinsicMetadata {
+        v15::ExtrinsicMetadata {
             version: 4,
             address_ty: meta_type::<Address>(),
             call_ty: meta_type::<RuntimeCall>(),
             signature_ty: meta_type::<AnySignature>(),
             extra_ty: meta_type::<crate::runtime::Extensions>(),
             signed_extensions: transaction_extensions(&self.options).into_iter().map(extension).collect(),
-        };
+        }
+    }
+
+    fn pallets_15(&self) -> Vec<v15::PalletMetadata> {
         let pallet = |pallet: Pallet| {
             let old = self.pallet_14(pallet);
             v15::PalletMetadata {
@@ -257,12 +260,32 @@ impl Parts<'_> {
                 docs: vec![],
             }
         };
-        let pallets = pallets(&self.options).into_iter().map(pallet).collect();
-        let apis = APIS.iter().map(api_15).collect();
-        let mut metadata =
-            v15::RuntimeMetadataV15::new(pallets, extrinsic, meta_type::<Runtime>(), apis, outer_enums(), CustomMetadata { map: BTreeMap::new() });
-        rename(&mut metadata.types);
+        pallets(&self.options, self.block_ms).into_iter().map(pallet).collect()
+    }
+
+    fn format_15(&self) -> Vec<u8> {
+        let mut registry = self.registry();
+        let extrinsic = self.extrinsic_15().into_portable(&mut registry);
+        let pallets = registry.map_into_portable(self.pallets_15());
+        let ty = registry.register_type(&meta_type::<Runtime>());
+        let apis = registry.map_into_portable(APIS.iter().map(api_15));
+        let outer_enums = outer_enums().into_portable(&mut registry);
+        let custom = CustomMetadata { map: BTreeMap::new() };
+        let metadata = v15::RuntimeMetadataV15 { types: renamed(registry), pallets, extrinsic, ty, apis, outer_enums, custom };
         RuntimeMetadataPrefixed::from(metadata).encode()
+    }
+
+    /// All types of all formats, numbered alike whichever format is asked for: some clients read types of one format by the numbers of
+    /// another. Accounts come first, since some take the type with the number 0 to be theirs.
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::new();
+        registry.register_type(&meta_type::<AccountId32>());
+        self.extrinsic_15().into_portable(&mut registry);
+        registry.map_into_portable::<_, v15::PalletMetadata>(self.pallets_15());
+        registry.register_types([meta_type::<Runtime>(), meta_type::<Extrinsic>()]);
+        registry.map_into_portable(APIS.iter().map(api_15));
+        outer_enums().into_portable(&mut registry);
+        registry
     }
 
     fn format_16(&self) -> Vec<u8> {
@@ -279,11 +302,15 @@ impl Parts<'_> {
                 .map(|(identifier, ty, implicit)| v16::TransactionExtensionMetadata { identifier, ty, implicit })
                 .collect(),
         };
-        let pallets = pallets(&self.options).into_iter().map(|pallet| self.pallet_16(pallet)).collect();
-        let apis = APIS.iter().map(api_16).collect();
-        let mut metadata =
-            v16::RuntimeMetadataV16::new(pallets, extrinsic, apis, outer_enums(), CustomMetadata { map: BTreeMap::new() });
-        rename(&mut metadata.types);
+        let pallets = pallets(&self.options, self.block_ms).into_iter().map(|pallet| self.pallet_16(pallet)).collect();
+        let pallets: Vec<v16::PalletMetadata> = pallets;
+        let mut registry = self.registry();
+        let extrinsic = extrinsic.into_portable(&mut registry);
+        let pallets = registry.map_into_portable(pallets);
+        let apis = registry.map_into_portable(APIS.iter().map(api_16));
+        let outer_enums = outer_enums().into_portable(&mut registry);
+        let custom = CustomMetadata { map: BTreeMap::new() };
+        let metadata = v16::RuntimeMetadataV16 { types: renamed(registry), pallets, extrinsic, apis, outer_enums, custom };
         RuntimeMetadataPrefixed::from(metadata).encode()
     }
 
@@ -359,14 +386,16 @@ fn api_16(api: &Api) -> v16::RuntimeApiMetadata {
     }
 }
 
-/// Cuts off the segments under which this crate keeps the runtime's types.
-fn rename(types: &mut PortableRegistry) {
+/// The types, without the segments under which this crate keeps the runtime's.
+fn renamed(registry: Registry) -> PortableRegistry {
+    let mut types = PortableRegistry::from(registry);
     let here = env!("CARGO_CRATE_NAME");
     for portable in &mut types.types {
         let segments = &mut portable.ty.path.segments;
         if segments.first().is_some_and(|first| first == here) {
-            let kept = segments.iter().skip(1).skip_while(|segment| matches!(segment.as_str(), "runtime" | "primitives" | "apis" | "subnets"));
-            *segments = kept.cloned().collect();
+            let ours = |segment: &String| matches!(segment.as_str(), "runtime" | "primitives" | "apis" | "subnets");
+            *segments = segments.iter().skip(1).skip_while(|segment| ours(segment)).cloned().collect();
         }
     }
+    types
 }

@@ -15,12 +15,7 @@ pub use errors::RpcError;
 pub use message::{BATCH_MAX, REQUEST_BYTES_MAX, handle};
 pub use session::Session;
 
-use crate::{
-    entries,
-    metadata::Metadata,
-    storage::Storage,
-    view::View,
-};
+use crate::{entries, metadata::Metadata, storage::Storage, view::View};
 use serde_json::Value;
 use std::sync::Arc;
 use templar_chain::{BlockHash, ChainError, DevChain};
@@ -58,7 +53,7 @@ impl Face {
         }
         let runtime = chain.runtime();
         let storage = entries::storage(runtime.scheduler);
-        let metadata = Metadata::new(&runtime, &storage);
+        let metadata = Metadata::new(&runtime, chain.block_time().interval_ms(), &storage);
         Ok(Self { inner: Arc::new(Inner { chain, storage, metadata, permissions }) })
     }
 

@@ -14,7 +14,8 @@ pub mod pallet_subtensor;
 pub mod primitives;
 
 pub use primitives::{
-    bounded_collections, frame_metadata_hash_extension, frame_support, pallet_timestamp, pallet_transaction_payment, primitive_types, sp_arithmetic, sp_core, sp_runtime, sp_version, sp_weights, substrate_fixed, substrate_typenum,
+    bounded_collections, frame_metadata_hash_extension, frame_support, pallet_timestamp, pallet_transaction_payment, primitive_types,
+    sp_arithmetic, sp_core, sp_runtime, sp_version, sp_weights, substrate_fixed, substrate_typenum,
 };
 
 use bounded_collections::bounded_vec::BoundedVec;
@@ -26,9 +27,9 @@ use sp_runtime::{MultiSignature, generic::era::Era, multiaddress::MultiAddress};
 
 /// Types of the runtime itself.
 pub mod node_subtensor_runtime {
+    use super::pallet_transaction_payment;
     use super::{Decode, Encode, TypeInfo};
     use super::{frame_system, pallet_balances, pallet_commitments, pallet_drand, pallet_subtensor, pallet_timestamp};
-    use super::pallet_transaction_payment;
 
     /// Any call.
     #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]

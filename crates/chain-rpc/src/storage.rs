@@ -179,7 +179,14 @@ impl Entry {
         domain: Domain,
         get: impl Fn(&View, &Args) -> Option<V> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, keys, value: meta_type::<V>(), default: None, domain, get: Box::new(move |view, args| Some(get(view, args)?.encode())) }
+        Self {
+            name,
+            keys,
+            value: meta_type::<V>(),
+            default: None,
+            domain,
+            get: Box::new(move |view, args| Some(get(view, args)?.encode())),
+        }
     }
 
     /// An entry with a default.

@@ -11,8 +11,8 @@ use crate::{
     http::{Backoff, Http, Lines, persist},
     query::Query,
     types::{
-        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport, Wait,
-        WeightsReport,
+        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport,
+        Wait, WeightsReport,
     },
 };
 use async_trait::async_trait;

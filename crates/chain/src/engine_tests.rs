@@ -437,7 +437,8 @@ fn any_call() -> impl Strategy<Value = Call> {
     let amount = prop_oneof![0u64..1000, 0u64..20_000_000_000, any::<u64>()];
     let netuid = prop_oneof![9 => Just(NETUID), 1 => Just(Netuid(4))];
     prop_oneof![
-        (netuid.clone(), proptest::collection::vec(any::<u8>(), 0..140)).prop_map(|(netuid, data)| Call::SetCommitment { netuid, fields: vec![CommitmentField::Raw(data)] }),
+        (netuid.clone(), proptest::collection::vec(any::<u8>(), 0..140))
+            .prop_map(|(netuid, data)| Call::SetCommitment { netuid, fields: vec![CommitmentField::Raw(data)] }),
         (netuid.clone(), proptest::collection::vec((0u16..8, any::<u16>()), 0..6)).prop_map(|(netuid, weights)| Call::SetWeights {
             netuid,
             weights: weights.into_iter().map(|(uid, w)| (Uid(uid), w)).collect(),

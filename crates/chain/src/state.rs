@@ -205,7 +205,6 @@ impl Subnet {
     pub fn is_owner(&self, hotkey: &AccountId) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.hotkey == *hotkey)
     }
-
 }
 
 /// What changes with transactions and epochs.
@@ -283,8 +282,11 @@ impl Flow {
 impl State {
     /// The state of block 0. `config` has passed its check.
     pub(crate) fn genesis(config: &GenesisConfig, genesis_ms: u64) -> Self {
-        let mut body =
-            Body { runtime: config.runtime, beacon: Beacon::new(config.netuid, genesis_ms, config.runtime.beacon_period_s), ..Body::default() };
+        let mut body = Body {
+            runtime: config.runtime,
+            beacon: Beacon::new(config.netuid, genesis_ms, config.runtime.beacon_period_s),
+            ..Body::default()
+        };
         let mut created = 0u64;
         for (who, amount) in &config.accounts {
             let account = body.accounts.entry(*who).or_default();

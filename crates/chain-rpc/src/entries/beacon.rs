@@ -53,9 +53,7 @@ pub(super) fn commitments() -> Vec<Entry> {
             let subnets = v.state().body.subnets.iter();
             Some(
                 subnets
-                    .flat_map(|(netuid, s)| {
-                        s.commitments.iter().filter(move |(_, c)| waits(c)).map(|(who, _)| (netuid.0, (*who).into()))
-                    })
+                    .flat_map(|(netuid, s)| s.commitments.iter().filter(move |(_, c)| waits(c)).map(|(who, _)| (netuid.0, (*who).into())))
                     .collect(),
             )
         }),

@@ -1,8 +1,6 @@
 //! Subnets: their rules, their schedule, their price and their pots; and what holds for all of them.
 
-use super::{
-    NETUID, NETUID_BLAKE, NETUID_TWOX, PLAIN, TWOX_NETUID_EPOCH, TWOX_NETUID_HOTKEY, each_subnet, nowhere, once,
-};
+use super::{NETUID, NETUID_BLAKE, NETUID_TWOX, PLAIN, TWOX_NETUID_EPOCH, TWOX_NETUID_HOTKEY, each_subnet, nowhere, once};
 use crate::{
     runtime::{
         Bytes, Hash,
@@ -65,7 +63,9 @@ fn rules() -> Vec<Entry> {
         Entry::with_default("LiquidAlphaOn", NETUID_BLAKE, each_subnet, false, |v, a| Some(v.subnet(a.netuid)?.rules.liquid_alpha)),
         Entry::with_default("Yuma3On", NETUID_BLAKE, each_subnet, false, |v, a| Some(v.subnet(a.netuid)?.rules.yuma3)),
         of("CommitRevealWeightsEnabled", true, |_, s, _| s.rules.commit_reveal),
-        Entry::with_default("RevealPeriodEpochs", NETUID_TWOX, each_subnet, 1u64, |v, a| Some(v.subnet(a.netuid)?.rules.reveal_period_epochs)),
+        Entry::with_default("RevealPeriodEpochs", NETUID_TWOX, each_subnet, 1u64, |v, a| {
+            Some(v.subnet(a.netuid)?.rules.reveal_period_epochs)
+        }),
         everywhere("MinNonImmuneUids", 10u16),
         everywhere("MinAllowedUids", 64u16),
         everywhere("ImmuneOwnerUidsLimit", 1u16),
@@ -103,9 +103,7 @@ fn schedule(scheduler: Scheduler) -> Vec<Entry> {
 fn money() -> Vec<Entry> {
     let no_account = AccountId32::default();
     vec![
-        Entry::with_default("Burn", NETUID, each_subnet, 100_000_000u64, |v, a| {
-            Some(v.state().flows.get(&Netuid(a.netuid))?.burn)
-        }),
+        Entry::with_default("Burn", NETUID, each_subnet, 100_000_000u64, |v, a| Some(v.state().flows.get(&Netuid(a.netuid))?.burn)),
         of("MinBurn", 500_000u64, |_, s, _| s.rules.min_burn),
         of("MaxBurn", 100_000_000_000u64, |_, s, _| s.rules.max_burn),
         of("NetworkRegistrationAllowed", true, |_, s, _| s.rules.registration_allowed),
@@ -124,9 +122,7 @@ fn money() -> Vec<Entry> {
         Entry::with_default("PendingValidatorEmission", NETUID, each_subnet, 0u64, |v, a| {
             Some(v.state().flows.get(&Netuid(a.netuid))?.validators_pot)
         }),
-        Entry::with_default("PendingOwnerCut", NETUID, each_subnet, 0u64, |v, a| {
-            Some(v.state().flows.get(&Netuid(a.netuid))?.owner_pot)
-        }),
+        Entry::with_default("PendingOwnerCut", NETUID, each_subnet, 0u64, |v, a| Some(v.state().flows.get(&Netuid(a.netuid))?.owner_pot)),
         everywhere("PendingRootAlphaDivs", 0u64),
         of("SubnetTAO", 0u64, |_, s, _| staked(s)),
         everywhere("SubnetAlphaIn", 0u64),
@@ -155,7 +151,9 @@ fn commits() -> Vec<Entry> {
     };
     let committers: fn(&View) -> Vec<Args> = |view| {
         let subnets = view.state().body.subnets.iter();
-        subnets.flat_map(|(netuid, s)| s.hash_commits.keys().map(|who| Args { netuid: netuid.0, account: *who, ..Args::default() })).collect()
+        subnets
+            .flat_map(|(netuid, s)| s.hash_commits.keys().map(|who| Args { netuid: netuid.0, account: *who, ..Args::default() }))
+            .collect()
     };
     vec![
         Entry::with_default("TimelockedWeightCommits", TWOX_NETUID_EPOCH, epochs, Timelocked::new(), |v, a| {

@@ -48,7 +48,9 @@ fn header(face: &Face, params: &Params) -> Result<Value, RpcError> {
 
 /// The block; null when there is none of this hash, or its transactions are no longer kept.
 fn block(face: &Face, params: &Params) -> Result<Value, RpcError> {
-    let Some(block) = number_of(face, params)?.and_then(|number| face.chain().block(At::Number(number)).ok()) else { return Ok(Value::Null) };
+    let Some(block) = number_of(face, params)?.and_then(|number| face.chain().block(At::Number(number)).ok()) else {
+        return Ok(Value::Null);
+    };
     let mut extrinsics = Vec::with_capacity(1 + block.body.transactions.len());
     if block.header.block.number.0 > 0 {
         extrinsics.push(hexed(&timestamp(block.header.block.time_ms)));

@@ -28,7 +28,11 @@ pub(super) fn call(face: &Face, method: &str, params: &Params) -> Option<Result<
 }
 
 fn refused(error: &ChainError) -> RpcError {
-    RpcError::new(-32001, "Refused", Some(error.to_string().into()))
+    let why = match error {
+        ChainError::Unsupported { what } => format!("it does not support {what}"),
+        other => other.to_string(),
+    };
+    RpcError::new(-32001, "Refused", Some(why.into()))
 }
 
 fn parse<T: DeserializeOwned>(params: &Params, place: usize) -> Result<T, RpcError> {

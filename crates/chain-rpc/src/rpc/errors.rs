@@ -65,7 +65,9 @@ pub(super) fn state(error: &ChainError, hash: Option<&BlockHash>) -> RpcError {
 
 /// Why a transaction was not taken. The words in front are those that clients know; what follows says more.
 pub(super) fn pool(error: &ChainError) -> RpcError {
-    let ChainError::PoolRejected { code, meaning } = error else { return RpcError::new(1000, "Unknown error", Some(error.to_string().into())) };
+    let ChainError::PoolRejected { code, meaning } = error else {
+        return RpcError::new(1000, "Unknown error", Some(error.to_string().into()));
+    };
     let known = match code {
         PoolCode::BadProof => "Transaction has a bad signature".to_owned(),
         PoolCode::Stale => "Transaction is outdated".to_owned(),

@@ -88,7 +88,11 @@ impl Session {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin<F: Future<Output = ()> + Send + 'static>(&self, method: &'static str, work: impl FnOnce(Teller) -> F) -> Result<Value, RpcError> {
+    fn begin<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        method: &'static str,
+        work: impl FnOnce(Teller) -> F,
+    ) -> Result<Value, RpcError> {
         let mut tasks = self.tasks();
         tasks.0.retain(|_, task| !task.is_finished());
         if tasks.0.len() >= SUBSCRIPTIONS_MAX {

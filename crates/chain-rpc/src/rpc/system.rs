@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use templar_chain::BlockTime;
 
 /// Every method, subscriptions included.
-pub(super) const METHODS: [&str; 53] = [
+pub(super) const METHODS: [&str; 54] = [
+    "account_nextIndex",
     "author_pendingExtrinsics",
     "author_submitAndWatchExtrinsic",
     "author_submitExtrinsic",
@@ -84,7 +85,7 @@ pub(super) fn call(face: &Face, method: &str, params: &Params) -> Option<Result<
         }
         "system_health" => json!({ "peers": 0, "isSyncing": false, "shouldHavePeers": false }),
         "system_syncState" => json!({ "startingBlock": 0, "currentBlock": head(), "highestBlock": head() }),
-        "system_accountNextIndex" => return Some(params.account(0).map(|who| face.chain().next_nonce(&who).into())),
+        "system_accountNextIndex" | "account_nextIndex" => return Some(params.account(0).map(|who| face.chain().next_nonce(&who).into())),
         "payment_queryInfo" => {
             json!({ "weight": { "ref_time": 0, "proof_size": 0 }, "class": "normal", "partialFee": "0" })
         }

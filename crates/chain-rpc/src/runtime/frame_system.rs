@@ -55,8 +55,7 @@ impl DispatchEventInfo {
     /// Nothing costs anything on this chain.
     pub const FREE: Self = Self { weight: Weight { ref_time: 0, proof_size: 0 }, class: DispatchClass::Normal, pays_fee: Pays::No };
     /// What the chain itself does.
-    pub const MANDATORY: Self =
-        Self { weight: Weight { ref_time: 0, proof_size: 0 }, class: DispatchClass::Mandatory, pays_fee: Pays::No };
+    pub const MANDATORY: Self = Self { weight: Weight { ref_time: 0, proof_size: 0 }, class: DispatchClass::Mandatory, pays_fee: Pays::No };
 }
 
 pub mod pallet {

@@ -116,9 +116,7 @@ impl TypeInfo for Data {
         let variants = HASHES.iter().zip(130u8..).fold(variants, |variants, ((_, name), index)| {
             variants.variant(name, |v| v.index(index).fields(Fields::unnamed().field(|f| f.ty::<[u8; 32]>())))
         });
-        let timelocked = || {
-            Fields::named().field(|f| f.ty::<Bytes>().name("encrypted")).field(|f| f.ty::<u64>().name("reveal_round"))
-        };
+        let timelocked = || Fields::named().field(|f| f.ty::<Bytes>().name("encrypted")).field(|f| f.ty::<u64>().name("reveal_round"));
         let variants = variants
             .variant("TimelockEncrypted", |v| v.index(134).fields(timelocked()))
             .variant("ResetBondsFlag", |v| v.index(135))

@@ -192,4 +192,3 @@ pub mod pallet {
         120 InvalidNumRootClaim 121 InvalidRootClaimThreshold 122 InvalidSubnetNumber 123 PrecisionLoss
     }
 }
-

@@ -409,7 +409,8 @@ pub mod sp_runtime {
             }
 
             /// `Mortal1` … `Mortal255`.
-            static MORTAL: std::sync::LazyLock<Vec<&'static str>> = std::sync::LazyLock::new(|| super::super::super::names("Mortal", 1, 255));
+            static MORTAL: std::sync::LazyLock<Vec<&'static str>> =
+                std::sync::LazyLock::new(|| super::super::super::names("Mortal", 1, 255));
         }
     }
 }
