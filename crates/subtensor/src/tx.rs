@@ -15,6 +15,7 @@ use crate::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
 };
 use subxt::ext::jsonrpsee::core::client::Subscription;
 use templar_chain::{At, BlockHash, ChainError, PoolCode, Result, TxReport, Wait};
@@ -22,6 +23,8 @@ use templar_protocol::{AccountId, BlockNumber};
 use templar_wallet::Signer;
 use tokio::{sync::Mutex, time::Instant};
 
+/// How long a block is waited for before everything is looked at again.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a nonce that another process used is replaced by the next.
 const NONCE_TRIES: u32 = 4;
 
@@ -90,10 +93,7 @@ impl Inner {
             let report = TxReport { tx: sent.tx.hash, block: BlockNumber(sent.head + 1) };
             return Ok(Landed { report, events: Vec::new(), place: None });
         }
-        if foretell && let Some(landed) = self.foretold(&sent).await? {
-            return Ok(landed);
-        }
-        let landed = self.conclude(&mut sent, wait).await;
+        let landed = self.conclude(&mut sent, wait, foretell).await;
         if matches!(landed, Err(ChainError::TimedOut { .. } | ChainError::PoolRejected { .. })) {
             // Whether its nonce is used is for the chain to say.
             *nonce.lock().await = None;
@@ -138,20 +138,22 @@ impl Inner {
     }
 
     /// Where time is virtual a block may close much later, perhaps only when whoever waits here goes on; what the chain has decided about
-    /// a transaction does not change until then.
+    /// a transaction does not change until then. `None` where time is not virtual, and when no such transaction waits.
     async fn foretold(&self, sent: &Sent) -> Result<Option<Landed>> {
-        let Some((rpc, _)) = &sent.news else { return Ok(None) };
-        if !self.virtual_time(rpc).await {
-            return Ok(None);
-        }
-        match rpc.decided(&sent.tx.hash).await {
+        let ask = |rpc: Rpc| async move {
+            match self.virtual_time(&rpc).await {
+                true => rpc.decided(&sent.tx.hash).await,
+                false => Ok(None),
+            }
+        };
+        match self.endpoints.ask(ask).await {
             Ok(Some(decision)) if decision.ok => {
                 let report = TxReport { tx: sent.tx.hash, block: BlockNumber(sent.head + 1) };
                 Ok(Some(Landed { report, events: Vec::new(), place: None }))
             }
             Ok(Some(Decision { pallet, error, meaning, .. })) => Err(ChainError::Dispatch { pallet, error, meaning }),
-            // Its block has closed meanwhile, or the chain foretells nothing.
-            Ok(None) | Err(_) => Ok(None),
+            Ok(None) | Err(ChainError::Unsupported { .. } | ChainError::Transport { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -175,11 +177,14 @@ impl Inner {
         Ok(u64::from_le_bytes(wide))
     }
 
-    async fn conclude(self: &Arc<Self>, sent: &mut Sent, wait: Wait) -> Result<Landed> {
+    async fn conclude(self: &Arc<Self>, sent: &mut Sent, wait: Wait, foretell: bool) -> Result<Landed> {
         let start = Instant::now();
         let deadline = start + self.endpoints.options.in_block_timeout;
         let mut searched = sent.birth.number;
         loop {
+            if foretell && let Some(landed) = self.foretold(sent).await? {
+                return Ok(landed);
+            }
             if let Some((rpc, mut news)) = sent.news.take() {
                 let heard = tokio::time::timeout_at(deadline, hear(&rpc, &mut news, wait)).await;
                 let given_up = match heard {
@@ -213,7 +218,9 @@ impl Inner {
                 let mut heads = self.heads();
                 reached(&mut heads, searched + 1, |heads| heads.best).await
             };
-            if sent.news.is_none() && tokio::time::timeout_at(deadline, next_block).await.is_err() {
+            // What is foretold may change without a block, so that the wait for one is cut into pieces.
+            let patience = deadline.min(Instant::now() + PATIENCE);
+            if sent.news.is_none() && tokio::time::timeout_at(patience, next_block).await.is_err() && Instant::now() >= deadline {
                 let waited_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
                 return Err(ChainError::TimedOut { tx: sent.tx.hash.to_string(), waited_ms });
             }
