@@ -264,7 +264,8 @@ impl MetagraphArgs {
     }
 }
 
-fn table(metagraph: &Metagraph) -> String {
+/// The neurons of a subnet, one a line.
+pub fn table(metagraph: &Metagraph) -> String {
     let mut out = format!("subnet {}, block {}, last epoch at block {}\n", metagraph.netuid, metagraph.block, metagraph.last_epoch_block);
     let header = format!(
         "{:>4}  {:<48}  {:>14}  {:<6}  {:>9}  {:>9}  {:>12}",
