@@ -13,6 +13,7 @@ pub mod network;
 mod new_dir;
 pub mod node;
 pub mod object;
+pub mod onchain;
 pub mod params;
 pub mod plan;
 mod reference;
