@@ -4,9 +4,10 @@
 //! done, 1 failed, 2 wrong usage, 130 and 143 stopped by SIGINT or SIGTERM.
 
 mod commands;
+mod config;
 mod signals;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use miette::{IntoDiagnostic, WrapErr};
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
     Store(commands::store::StoreArgs),
     Data(commands::data::DataArgs),
     Wallet(commands::wallet::WalletArgs),
+    Config(commands::config::ConfigArgs),
+    Doctor(commands::doctor::DoctorArgs),
     Params(commands::params::ParamsArgs),
     Object(commands::object::ObjectArgs),
     Engine(commands::engine::EngineArgs),
@@ -55,6 +58,8 @@ impl Command {
             Self::Store(args) => args.run(),
             Self::Data(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Wallet(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Config(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Doctor(args) => args.run(),
             Self::Params(args) => args.run(),
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),
@@ -69,10 +74,15 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let settings = config::load();
+    let defaults = settings.as_ref().ok().cloned().unwrap_or_default();
+    let matches = config::with_defaults(Cli::command(), &defaults).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // HTTPS needs a provider of cryptography once per process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    cli.command.run().unwrap_or_else(|report| {
+    // Commands that mend a broken file must work while it is broken; a node must not start with other settings than were meant.
+    let usable = if matches!(cli.command, Command::Miner(_) | Command::Validator(_)) { settings.map(drop) } else { Ok(()) };
+    usable.and_then(|()| cli.command.run()).unwrap_or_else(|report| {
         eprintln!("{report:?}");
         ExitCode::FAILURE
     })

@@ -232,8 +232,9 @@ impl Lab {
         let neuron = |key: &Keypair, stake| GenesisNeuron { hotkey: key.public(), coldkey: key.public(), stake, permit: stake > 0 };
         let other = Keypair::from_seed([3; 32]);
         let mut genesis = GenesisConfig::new(NETUID);
-        genesis.rules.tempo = 5;
-        genesis.neurons = vec![neuron(&self.leader, 1_000_000_000), neuron(&self.miner, 0), neuron(&other, 0)];
+        // One permit: miners get stake from what they earn, and would turn into validators.
+        (genesis.rules.tempo, genesis.rules.max_allowed_validators) = (5, 1);
+        genesis.neurons = vec![neuron(&self.leader, 1_000_000_000_000), neuron(&self.miner, 0), neuron(&other, 0)];
         genesis.accounts = [&self.leader, &self.miner, &other].map(|key| (key.public(), 1_000_000_000_000)).to_vec();
         change(&mut genesis);
         self.chain = DevChain::in_memory(&genesis, BlockTime::Interval(3000)).unwrap();

@@ -20,4 +20,5 @@ mod lab;
 pub mod machine;
 pub mod probe;
 pub mod settings;
+pub mod setup;
 pub mod subject;

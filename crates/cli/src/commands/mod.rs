@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod chain;
+pub mod config;
 pub mod data;
+pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod export;

@@ -18,7 +18,7 @@ use templar_node::stop::Stop;
 use templar_node::validator::driver::Validator;
 use templar_node::validator::start::StartRun;
 use templar_protocol::Netuid;
-use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
+use templar_store::{Bucket, BucketConfig, BucketUrl, Http, Reach};
 use templar_wallet::Signer;
 
 /// What miners and validators have in common.
@@ -39,7 +39,7 @@ pub struct NodeArgs {
     /// The hotkey in the wallet.
     #[arg(long, default_value = "default", value_name = "NAME")]
     hotkey: String,
-    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY.
+    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY, or else from the file .env.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
     bucket: Option<String>,
     /// The node's directory: private state, data and journal.
@@ -226,7 +226,7 @@ impl NodeArgs {
         let bucket =
             self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
         let url = BucketUrl::parse(bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
-        let config = BucketConfig { credentials: Credentials::from_env(), ..BucketConfig::anonymous(url) };
+        let config = BucketConfig { credentials: crate::config::credentials()?, ..BucketConfig::anonymous(url) };
         let own_http = Http::new(Reach::Anywhere).into_diagnostic()?;
         let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
         let journal = Journal::open(&self.dir)
@@ -263,7 +263,7 @@ fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
 }
 
 /// Whether the chain is on this machine: only then may peers' buckets be, too.
-fn is_local(chain: &str) -> bool {
+pub fn is_local(chain: &str) -> bool {
     let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -39,6 +39,6 @@ mod tests {
 
     #[tokio::test]
     async fn fails_for_one_without_stake() {
-        Lab::new().await.fails(&Permit, "no permit and stake 0").await;
+        Lab::new().await.fails(&Permit, "no permit").await;
     }
 }
