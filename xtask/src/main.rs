@@ -4,6 +4,7 @@
 //! step's exit code. The steps share one target directory, so nothing is built twice that need not be.
 
 mod crates;
+mod docs;
 mod steps;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ enum Task {
     Test,
     /// Count the unique crates that the workspace builds with; fails above the bound.
     Crates,
+    /// Write the pages of the handbook that are made from the binary.
+    Docs,
     /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
     Engine,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => steps::test(),
         Task::Engine => steps::engine(),
+        Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),
     };
     match done {

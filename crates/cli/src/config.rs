@@ -4,7 +4,7 @@
 //! environment or from `.env`, which stands beside the file with settings.
 
 use clap::Command;
-use miette::{IntoDiagnostic, WrapErr};
+use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
 use templar_ops::settings::{CONFIG_FILE, Config, ENV_FILE, SETTINGS, read_env_file};
 use templar_ops::subject::Variables;
@@ -12,6 +12,8 @@ use templar_store::{Credentials, ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
 
 /// The variable that names another file; an empty one means none.
 pub const ENV_CONFIG: &str = "TEMPLAR_CONFIG";
+/// The error code of settings that cannot be used.
+pub const UNUSABLE: &str = "templar::settings";
 /// The commands that read settings.
 const READERS: [&str; 3] = ["miner", "validator", "doctor"];
 
@@ -34,10 +36,8 @@ pub fn env_path() -> Option<PathBuf> {
 /// # Errors
 /// There is a file, and it cannot be used.
 pub fn load() -> miette::Result<Config> {
-    config_path()
-        .map_or_else(|| Ok(Config::default()), |path| Config::read(&path))
-        .into_diagnostic()
-        .wrap_err("the settings cannot be used")
+    let read = config_path().map_or_else(|| Ok(Config::default()), |path| Config::read(&path));
+    read.map_err(|error| miette!(code = UNUSABLE, help = "mend the file; `templar doctor --only env` examines it", "{error}"))
 }
 
 /// The command line with the file's values as defaults.

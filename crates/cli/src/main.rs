@@ -1,10 +1,12 @@
 //! The `templar` binary: arguments in, exit codes and messages out.
 //!
 //! Each command is a module below [`commands`]; it does one thing with the crates of the workspace and prints the result. Exit codes: 0
-//! done, 1 failed, 2 wrong usage, 130 and 143 stopped by SIGINT or SIGTERM.
+//! done, 1 failed, 2 wrong usage, 64 settings that cannot be used, 77 a hotkey that is not registered, 130 and 143 stopped by SIGINT or
+//! SIGTERM. The doctor has codes of its own.
 
 mod commands;
 mod config;
+mod notify;
 mod signals;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -31,8 +33,12 @@ enum Command {
     Store(commands::store::StoreArgs),
     Data(commands::data::DataArgs),
     Wallet(commands::wallet::WalletArgs),
+    Setup(commands::setup::SetupArgs),
     Config(commands::config::ConfigArgs),
     Doctor(commands::doctor::DoctorArgs),
+    Service(commands::service::ServiceArgs),
+    Completions(commands::shell::CompletionsArgs),
+    Man(commands::shell::ManArgs),
     Params(commands::params::ParamsArgs),
     Object(commands::object::ObjectArgs),
     Engine(commands::engine::EngineArgs),
@@ -58,8 +64,12 @@ impl Command {
             Self::Store(args) => args.run(),
             Self::Data(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Wallet(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Setup(args) => args.run(),
             Self::Config(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Doctor(args) => args.run(),
+            Self::Service(args) => args.run(),
+            Self::Completions(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Man(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Params(args) => args.run(),
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),
@@ -84,7 +94,12 @@ fn main() -> ExitCode {
     let usable = if matches!(cli.command, Command::Miner(_) | Command::Validator(_)) { settings.map(drop) } else { Ok(()) };
     usable.and_then(|()| cli.command.run()).unwrap_or_else(|report| {
         eprintln!("{report:?}");
-        ExitCode::FAILURE
+        let code = report.code().map(|code| code.to_string()).unwrap_or_default();
+        match code.as_str() {
+            config::UNUSABLE => ExitCode::from(64),
+            commands::node::NOT_REGISTERED => ExitCode::from(77),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 

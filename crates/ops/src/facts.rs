@@ -54,7 +54,8 @@ impl Missing {
 
 impl From<Missing> for Finding {
     fn from(missing: Missing) -> Self {
-        skip(format!("not examined, see {}: {}", missing.see, missing.why))
+        // The cause is told in full where it is examined.
+        skip(format!("see {}", missing.see)).with("why", missing.why)
     }
 }
 

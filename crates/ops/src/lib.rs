@@ -19,6 +19,7 @@ pub mod facts;
 mod lab;
 pub mod machine;
 pub mod probe;
+pub mod service;
 pub mod settings;
 pub mod setup;
 pub mod subject;

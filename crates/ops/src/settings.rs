@@ -162,6 +162,7 @@ fn parse(text: &str) -> Result<BTreeMap<&'static str, String>, String> {
                 toml::Value::Boolean(flag) => flag.to_string(),
                 _ => return Err(format!("{key} must be a text, a number or a truth value")),
             };
+            crate::setup::checked(&key, &text).map_err(|error| error.to_string())?;
             values.insert(setting.key, text);
         }
     }
@@ -236,6 +237,8 @@ mod tests {
         assert!(parse("[network]\nnetuit = 3").unwrap_err().contains("there is no setting network.netuit"));
         assert!(parse("netuid = 3").unwrap_err().contains("there is no setting netuid"));
         assert!(parse("[network]\nnetuid = [3]").unwrap_err().contains("must be a text"));
+        assert!(parse("[engine]\nkind = \"gpu\"").unwrap_err().contains("must be one of cpu, pjrt"));
+        assert!(parse("[network]\nchain = \"http://x\"\n[engine]\nmemory = 0.5\n").is_ok());
     }
 
     #[test]

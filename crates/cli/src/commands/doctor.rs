@@ -6,13 +6,14 @@ use crate::config;
 use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use serde_json::json;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use templar_chain::{HttpChain, RealClock};
 use templar_engine::Environment;
-use templar_ops::check::When;
+use templar_ops::check::{About, When};
 use templar_ops::checks;
 use templar_ops::doctor::{Selection, examine};
 use templar_ops::facts::Facts;
@@ -46,6 +47,9 @@ pub struct DoctorArgs {
     /// List the checks and run none.
     #[arg(long)]
     list: bool,
+    /// With --list, print the handbook's page.
+    #[arg(long, hide = true, requires = "list")]
+    markdown: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -138,6 +142,9 @@ impl DoctorArgs {
 
     fn catalogue(&self) -> miette::Result<String> {
         let all: Vec<_> = checks::all().iter().map(|check| check.about()).collect();
+        if self.markdown {
+            return Ok(page(&all));
+        }
         if !self.json {
             return Ok(all.iter().map(|about| format!("{:<26} {}\n", about.id, about.title)).collect());
         }
@@ -158,6 +165,36 @@ impl DoctorArgs {
         let text = if self.json { serde_json::to_string_pretty(&report).into_diagnostic()? + "\n" } else { report.table() };
         Ok((text, report.exit_code()))
     }
+}
+
+/// The handbook's page about the checks.
+fn page(all: &[About]) -> String {
+    let mut out = String::from(
+        "# The doctor's checks\n\nMade by `cargo xtask docs` from the binary; a test compares both. [How to use the doctor](README.md#examine-a-node).\n",
+    );
+    let mut group = "";
+    for about in all {
+        if about.group() != group {
+            group = about.group();
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\n## {group}\n");
+        }
+        let when = match about.when {
+            When::Preflight => "before the start",
+            When::Live => "while it runs",
+            When::Always => "always",
+        };
+        let roles: Vec<String> = about.roles.iter().map(ToString::to_string).collect();
+        let roles = if about.roles.len() == Role::ALL.len() { "all roles".to_owned() } else { roles.join(", ") };
+        let _ = write!(out, "\n### `{}`\n\n{} ({when}; {roles}).\n", about.id, capital(about.title));
+        let _ = write!(out, "\n* Why: {}.\n* To do: {}.\n", about.reason, about.remedy);
+    }
+    out
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + chars.as_str())
 }
 
 impl NodeFlags {

@@ -16,5 +16,8 @@ pub mod node;
 pub mod object;
 pub mod params;
 pub mod plan;
+pub mod service;
+pub mod setup;
+pub mod shell;
 pub mod store;
 pub mod wallet;

@@ -21,6 +21,9 @@ use templar_protocol::Netuid;
 use templar_store::{Bucket, BucketConfig, BucketUrl, Http, Reach};
 use templar_wallet::Signer;
 
+/// The error code of a hotkey without a uid: starting again does not help.
+pub const NOT_REGISTERED: &str = "templar::not_registered";
+
 /// What miners and validators have in common.
 #[derive(Clone, Debug, Args)]
 pub struct NodeArgs {
@@ -187,6 +190,8 @@ impl NodeArgs {
                 offload_moments: false,
                 recompute: Recompute::None,
             };
+            // Ends with the runtime.
+            drop(crate::notify::follow(self.dir.clone()));
             let running = work(ctx.clone(), settings, stop.clone());
             tokio::pin!(running);
             let ended = tokio::select! {
@@ -219,9 +224,10 @@ impl NodeArgs {
         let netuid = Netuid(self.netuid);
         let hotkey = key.account_id();
         let uid = http_chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
-        let uid = uid
-            .ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: self.netuid })
-            .into_diagnostic()?;
+        let uid = uid.ok_or_else(|| {
+            let error = templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: self.netuid };
+            miette!(code = NOT_REGISTERED, "{error}")
+        })?;
         let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
         let bucket =
             self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
