@@ -222,7 +222,7 @@ impl Lab {
     }
 
     /// Examines the leader instead.
-    pub fn as_leader(mut self) -> Self {
+    pub fn leading(mut self) -> Self {
         self.use_wallet("leader");
         self.subject.settings.role = Role::Leader;
         self

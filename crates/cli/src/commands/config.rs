@@ -86,8 +86,8 @@ fn settings(config: &Config, line: &[String]) -> miette::Result<Vec<Shown>> {
 }
 
 fn raw(matches: &ArgMatches, id: &str) -> Option<String> {
-    let values = matches.try_get_raw(id).ok()??;
-    values.last().map(|value| value.to_string_lossy().into_owned())
+    let mut values = matches.try_get_raw(id).ok()??;
+    values.next_back().map(|value| value.to_string_lossy().into_owned())
 }
 
 fn secrets(variables: &Variables) -> Vec<SecretShown> {

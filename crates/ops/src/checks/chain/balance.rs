@@ -41,14 +41,14 @@ mod tests {
     #[tokio::test]
     async fn passes_for_the_registered_and_for_the_rich() {
         Lab::new().await.passes(&Balance).await;
-        let lab = Lab::with(|genesis| drop(genesis.neurons.remove(1))).await;
+        let lab = Lab::with(|genesis| _ = genesis.neurons.remove(1)).await;
         lab.subject.wallets().write_coldkeypub("miner", lab.miner.public()).unwrap();
         lab.passes(&Balance).await;
     }
 
     #[tokio::test]
     async fn fails_for_the_poor() {
-        let lab = Lab::with(|genesis| drop(genesis.neurons.remove(1))).await;
+        let lab = Lab::with(|genesis| _ = genesis.neurons.remove(1)).await;
         lab.subject.wallets().write_coldkeypub("miner", Keypair::from_seed([77; 32]).public()).unwrap();
         lab.fails(&Balance, "has 0").await;
     }

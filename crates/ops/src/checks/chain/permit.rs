@@ -34,7 +34,7 @@ mod tests {
 
     #[tokio::test]
     async fn passes_for_the_leader() {
-        Lab::new().await.as_leader().passes(&Permit).await;
+        Lab::new().await.leading().passes(&Permit).await;
     }
 
     #[tokio::test]

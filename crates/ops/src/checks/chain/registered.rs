@@ -36,6 +36,6 @@ mod tests {
 
     #[tokio::test]
     async fn fails_without_one() {
-        Lab::with(|genesis| drop(genesis.neurons.remove(1))).await.fails(&Registered, "has no uid").await;
+        Lab::with(|genesis| _ = genesis.neurons.remove(1)).await.fails(&Registered, "has no uid").await;
     }
 }

@@ -40,12 +40,12 @@ mod tests {
 
     #[tokio::test]
     async fn passes_when_set() {
-        Lab::new().await.as_leader().passes(&WeightsSet).await;
+        Lab::new().await.leading().passes(&WeightsSet).await;
     }
 
     #[tokio::test]
     async fn fails_when_old() {
-        let mut lab = Lab::new().await.as_leader();
+        let mut lab = Lab::new().await.leading();
         lab.close_blocks(60);
         lab.fails(&WeightsSet, "windows ago").await;
     }

@@ -42,12 +42,12 @@ mod tests {
 
     #[tokio::test]
     async fn passes_when_recent() {
-        Lab::new().await.as_leader().passes(&Checkpoint).await;
+        Lab::new().await.leading().passes(&Checkpoint).await;
     }
 
     #[tokio::test]
     async fn fails_when_old() {
-        let mut lab = Lab::new().await.as_leader();
+        let mut lab = Lab::new().await.leading();
         lab.close_blocks(80);
         lab.fails(&Checkpoint, "windows old").await;
     }

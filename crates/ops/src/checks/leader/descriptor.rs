@@ -38,7 +38,7 @@ mod tests {
 
     #[tokio::test]
     async fn passes_when_there() {
-        Lab::new().await.as_leader().passes(&Descriptor).await;
+        Lab::new().await.leading().passes(&Descriptor).await;
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ mod tests {
 
     #[tokio::test]
     async fn passes_for_the_leader() {
-        Lab::new().await.as_leader().passes(&Leads).await;
+        Lab::new().await.leading().passes(&Leads).await;
     }
 
     #[tokio::test]

@@ -42,12 +42,12 @@ mod tests {
 
     #[tokio::test]
     async fn passes_when_published() {
-        Lab::new().await.as_leader().passes(&Manifest).await;
+        Lab::new().await.leading().passes(&Manifest).await;
     }
 
     #[tokio::test]
     async fn fails_when_not() {
-        let mut lab = Lab::new().await.as_leader();
+        let mut lab = Lab::new().await.leading();
         lab.close_blocks(20);
         lab.fails(&Manifest, "no such object").await;
     }

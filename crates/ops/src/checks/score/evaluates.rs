@@ -40,14 +40,14 @@ mod tests {
 
     #[tokio::test]
     async fn passes_after_a_measurement() {
-        let mut lab = Lab::new().await.as_leader();
+        let mut lab = Lab::new().await.leading();
         lab.journal(9, Entry::Evaluated { window: Window(7), evaluation: Default::default() });
         lab.passes(&Evaluates).await;
     }
 
     #[tokio::test]
     async fn fails_without_one_and_with_an_old_one() {
-        let mut lab = Lab::new().await.as_leader();
+        let mut lab = Lab::new().await.leading();
         lab.fails(&Evaluates, "no measurement").await;
         lab.journal(9, Entry::Evaluated { window: Window(2), evaluation: Default::default() });
         lab.fails(&Evaluates, "of window 2").await;

@@ -48,12 +48,12 @@ mod tests {
 
     #[tokio::test]
     async fn passes_with_the_key() {
-        Lab::new().await.as_leader().passes(&CreateOnce).await;
+        Lab::new().await.leading().passes(&CreateOnce).await;
     }
 
     #[tokio::test]
     async fn fails_without_the_right_and_when_replaced() {
-        let mut lab = Lab::new().await.as_leader();
+        let mut lab = Lab::new().await.leading();
         lab.subject.variables.set(templar_store::ENV_SECRET_ACCESS_KEY, "another");
         lab.fails(&CreateOnce, "cannot create").await;
         assert_eq!(judge(Ok(()), Ok(())).unwrap_err().verdict, crate::check::Verdict::Fail);
