@@ -85,22 +85,27 @@ impl Command {
 
 fn main() -> ExitCode {
     let settings = config::load();
-    let defaults = settings.as_ref().ok().cloned().unwrap_or_default();
+    let runs_node = std::env::args().nth(1).is_some_and(|word| ["miner", "validator"].contains(&word.as_str()));
+    // Commands that mend a broken file must work while it is broken; a node must not start with other settings than were meant.
+    let defaults = match settings {
+        Err(report) if runs_node => return failed(&report),
+        settings => settings.unwrap_or_default(),
+    };
     let matches = config::with_defaults(Cli::command(), &defaults).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // HTTPS needs a provider of cryptography once per process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Commands that mend a broken file must work while it is broken; a node must not start with other settings than were meant.
-    let usable = if matches!(cli.command, Command::Miner(_) | Command::Validator(_)) { settings.map(drop) } else { Ok(()) };
-    usable.and_then(|()| cli.command.run()).unwrap_or_else(|report| {
-        eprintln!("{report:?}");
-        let code = report.code().map(|code| code.to_string()).unwrap_or_default();
-        match code.as_str() {
-            config::UNUSABLE => ExitCode::from(64),
-            commands::node::NOT_REGISTERED => ExitCode::from(77),
-            _ => ExitCode::FAILURE,
-        }
-    })
+    cli.command.run().unwrap_or_else(|report| failed(&report))
+}
+
+/// Tells what went wrong and gives the exit code that says whether starting again can help.
+fn failed(report: &miette::Report) -> ExitCode {
+    eprintln!("{report:?}");
+    match report.code().map(|code| code.to_string()).unwrap_or_default().as_str() {
+        config::UNUSABLE => ExitCode::from(64),
+        commands::node::NOT_REGISTERED => ExitCode::from(77),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// A runtime for commands that wait for the network.

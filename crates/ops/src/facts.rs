@@ -125,10 +125,8 @@ pub struct JournalTail {
 impl JournalTail {
     /// The windows that were lived, oldest first.
     pub fn windows(&self) -> Vec<&WindowEntry> {
-        let entry = |line: &'_ Line| matches!(line.entry, Entry::Window(_));
         self.lines
             .iter()
-            .filter(|line| entry(line))
             .filter_map(|line| match &line.entry {
                 Entry::Window(window) => Some(&**window),
                 _ => None,
@@ -427,7 +425,7 @@ impl Subject {
     }
 }
 
-/// Whether a path is inside another one that exists.
+/// Whether there is something at `path`, even a link that leads nowhere.
 pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

@@ -80,7 +80,12 @@ mod tests {
         let memory = "MemTotal:       16316412 kB\nMemFree: 1 kB\nMemAvailable:   12000000 kB\n";
         assert_eq!(kib_of(memory, "MemTotal:"), Some(16_316_412 * 1024));
         assert_eq!(kib_of(memory, "SwapTotal:"), None);
-        let limits = "Limit                     Soft Limit           Hard Limit           Units\nMax locked memory         unlimited            unlimited            bytes\nMax open files            1024                 524288               files\n";
+        let limits = "Limit                     Soft Limit           Hard Limit           Units
+\
+                      Max locked memory         unlimited            unlimited            bytes
+\
+                      Max open files            1024                 524288               files
+";
         assert_eq!(limit_of(limits, "Max open files"), Some(1024));
         assert_eq!(limit_of(limits, "Max locked memory"), Some(u64::MAX));
     }

@@ -5,7 +5,7 @@ use crate::subject::Subject;
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use templar_node::journal::JOURNAL_FILE;
 use templar_store::{Bucket, StoreError};
@@ -118,11 +118,6 @@ pub fn mode_of(path: &Path) -> Result<u32, std::io::Error> {
 pub fn set_mode(path: &Path, mode: u32) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// Files and folders among `paths` that others than their owner may read, with their modes.
-pub fn readable_by_others(paths: &[PathBuf]) -> Vec<(PathBuf, u32)> {
-    paths.iter().filter_map(|path| Some((path.clone(), mode_of(path).ok()?))).filter(|(_, mode)| mode & 0o077 != 0).collect()
 }
 
 /// Whether a process holds the lock of the node's directory `dir`; `None` where there is no lock file.

@@ -5,8 +5,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use templar_node::node::make_dir;
 use templar_node::state::write_atomically;
-use templar_ops::service::{NO_RESTART, Part, Unit};
+use templar_ops::service::{NO_RESTART, Part, Unit, faults};
 
 /// Runs a node as a service of systemd: started with the machine, restarted when it fails, watched by its windows.
 #[derive(Debug, Args)]
@@ -117,10 +118,14 @@ impl InstallArgs {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).into_diagnostic().wrap_err_with(failed)?;
             println!("{} was written", path.display());
         }
+        make_dir(&unit.dir).into_diagnostic()?;
         verify(&path, &unit)?;
         let codes: Vec<String> = NO_RESTART.iter().map(|(code, why)| format!("{code} ({why})")).collect();
         println!("it is restarted after every end but {}", codes.join(", "));
         let systemctl = self.place.systemctl();
+        if let Some(user) = &unit.user {
+            println!("the user {user} must own {0}: chown -R {user}: {0}", unit.dir.display());
+        }
         println!("next: {systemctl} daemon-reload && {systemctl} enable --now {}", unit.file_name());
         Ok(())
     }
@@ -148,7 +153,7 @@ fn verify(path: &Path, unit: &Unit) -> miette::Result<()> {
         return Ok(());
     };
     let said = String::from_utf8_lossy(&judged.stderr);
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains(&unit.file_name())).collect();
+    let ours = faults(&said, &unit.file_name());
     if ours.is_empty() {
         println!("systemd-analyze finds no fault in it");
         return Ok(());

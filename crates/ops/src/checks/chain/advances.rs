@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The chain goes on: its newest block is young.
 pub struct Advances;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// Whoever is not registered yet can pay for it.
 pub struct Balance;
 
 #[async_trait(?Send)]

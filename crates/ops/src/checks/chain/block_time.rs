@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The run's timetable counts blocks of the length that the chain has.
 pub struct BlockTime;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::context::bucket_commitment;
 
-/// See the module.
+/// No other neuron has committed to the same bucket.
 pub struct BucketUnique;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::context::{bucket_commitment, peer_url};
 
-/// See the module.
+/// The chain names the bucket that is configured.
 pub struct Commitment;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The leader's weights are not all on one uid, as they are where all emission is burned.
 pub struct Earning;
 
 #[async_trait(?Send)]

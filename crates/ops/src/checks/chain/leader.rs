@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// There is a validator that decides, and its bucket can be found.
 pub struct Leader;
 
 #[async_trait(?Send)]

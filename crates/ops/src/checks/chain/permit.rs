@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// A validator may set weights.
 pub struct Permit;
 
 #[async_trait(?Send)]

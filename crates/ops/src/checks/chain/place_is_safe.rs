@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The next registration does not push this node off the subnet.
 pub struct PlaceIsSafe;
 
 #[async_trait(?Send)]

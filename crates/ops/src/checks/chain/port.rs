@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The chain's endpoint accepts connections: the difference between a wrong address and a chain that is down.
 pub struct Port;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The chain answers.
 pub struct Reachable;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The hotkey has a uid.
 pub struct Registered;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The subnet exists and has neurons.
 pub struct Subnet;
 
 #[async_trait(?Send)]

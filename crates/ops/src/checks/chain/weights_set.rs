@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// A validator has set weights lately.
 pub struct WeightsSet;
 
 #[async_trait(?Send)]

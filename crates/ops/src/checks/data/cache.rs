@@ -7,7 +7,7 @@ use templar_protocol::Digest;
 /// The largest file whose digest is computed for a check.
 const WHOLE_BYTES_MAX: u64 = 128 << 20;
 
-/// See the module.
+/// What the node keeps of the data set is what the manifest says.
 pub struct Cache;
 
 #[async_trait(?Send)]

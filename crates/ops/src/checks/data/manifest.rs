@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The data set's manifest can be had, and is the one that the run names.
 pub struct Manifest;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use object_store::{ObjectStoreExt, path::Path};
 
-/// See the module.
+/// Each place that the run names for its data answers.
 pub struct Places;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// Each shard has enough samples for the assignment of a window.
 pub struct Samples;
 
 #[async_trait(?Send)]

@@ -8,7 +8,7 @@ use templar_protocol::{Digest, rotation::shard_of};
 /// The largest file whose digest is computed for a check.
 const WHOLE_BYTES_MAX: u64 = 64 << 20;
 
-/// See the module.
+/// The shard that is trained on now can be read, and is what the manifest says.
 pub struct Shard;
 
 #[async_trait(?Send)]

@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use templar_data::ShardCache;
 use templar_protocol::rotation::RotationRules;
 
-/// See the module.
+/// The tokenizer of the data set loads, is the run's, and fits the model.
 pub struct Tokenizer;
 
 #[async_trait(?Send)]

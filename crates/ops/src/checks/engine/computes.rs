@@ -5,7 +5,7 @@ use std::time::Duration;
 use templar_engine::Engine;
 use templar_engine::check::{CheckLimits, check};
 
-/// See the module.
+/// Every device of the engine computes the known result of a program.
 pub struct Computes;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_engine::{EngineKind, Package};
 
-/// See the module.
+/// A GPU in the machine is used, and its driver is new enough for a plugin.
 pub struct Driver;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The run's model fits into the memory of the devices.
 pub struct Fits;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The engine makes the run's inner steps in the time that a window leaves.
 pub struct MeetsDeadline;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The engine that would train can be opened.
 pub struct Opens;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
 
-/// See the module.
+/// The bucket's key is in the environment, both parts, as they are and without what copying adds.
 pub struct BucketKey;
 
 #[async_trait(?Send)]

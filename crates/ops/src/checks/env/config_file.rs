@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::settings::Config;
 
-/// See the module.
+/// The file with settings can be read, and every key in it means something.
 pub struct ConfigFile;
 
 #[async_trait(?Send)]

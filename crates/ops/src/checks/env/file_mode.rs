@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::probe::{mode_of, set_mode};
 
-/// See the module.
+/// Only its owner can read the file with the secrets.
 pub struct FileMode;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The environment is not one that was made for the Python Templar, whose variables nothing here reads.
 pub struct ReferenceVariables;
 
 #[async_trait(?Send)]

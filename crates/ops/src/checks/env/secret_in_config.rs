@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::settings::secret_values;
 
-/// See the module.
+/// The file with settings holds no secret: it is made to be shown and copied.
 pub struct SecretInConfig;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::settings::VARIABLES;
 
-/// See the module.
+/// No variable with this program's prefix is set that nothing reads: most likely a misspelt one.
 pub struct UnknownVariables;
 
 #[async_trait(?Send)]

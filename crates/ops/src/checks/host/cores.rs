@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The node is given no more threads than there are cores.
 pub struct Cores;
 
 #[async_trait(?Send)]

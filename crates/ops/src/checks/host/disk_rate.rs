@@ -6,7 +6,7 @@ use std::time::Instant;
 /// Bytes written to measure.
 const SAMPLE: usize = 32 << 20;
 
-/// See the module.
+/// The disk takes the state of a window in the time that its end leaves.
 pub struct DiskRate;
 
 #[async_trait(?Send)]

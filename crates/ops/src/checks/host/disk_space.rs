@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The disk has room for shards, a checkpoint and the private state.
 pub struct DiskSpace;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// Nothing else uses the machine.
 pub struct Load;
 
 #[async_trait(?Send)]

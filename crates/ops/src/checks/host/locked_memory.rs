@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_engine::EngineKind;
 
-/// See the module.
+/// With GPUs, the process may lock the memory through which they are fed.
 pub struct LockedMemory;
 
 #[async_trait(?Send)]

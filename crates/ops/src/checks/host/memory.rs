@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The machine has the memory that the run needs beside the engine's.
 pub struct Memory;
 
 #[async_trait(?Send)]

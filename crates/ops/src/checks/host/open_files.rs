@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The process may have enough files and connections open.
 pub struct OpenFiles;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use std::time::{Duration, Instant};
 
-/// See the module.
+/// A small file reaches the disk quickly.
 pub struct SyncTime;
 
 #[async_trait(?Send)]

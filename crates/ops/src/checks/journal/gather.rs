@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The objects of the rounds were gathered.
 pub struct Gather;
 
 #[async_trait(?Send)]

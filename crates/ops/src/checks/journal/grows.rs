@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The journal grows: its last line is young.
 pub struct Grows;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The node's θ is the leader's, digest by digest.
 pub struct InStep;
 
 #[async_trait(?Send)]

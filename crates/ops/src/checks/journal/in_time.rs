@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// What a window needs fits into it.
 pub struct InTime;
 
 #[async_trait(?Send)]

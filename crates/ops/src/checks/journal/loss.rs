@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The loss is a number, and is not running away.
 pub struct Loss;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// θ moves in nearly every window.
 pub struct OuterSteps;
 
 #[async_trait(?Send)]

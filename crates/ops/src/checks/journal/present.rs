@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// There is a journal with entries.
 pub struct Present;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// Miners take all inner steps of a window.
 pub struct Steps;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The last objects were up before the upload window ended, with time to spare.
 pub struct UploadMargin;
 
 #[async_trait(?Send)]

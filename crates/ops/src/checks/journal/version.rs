@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::journal::Entry;
 
-/// See the module.
+/// The node runs the binary that examines it.
 pub struct Version;
 
 #[async_trait(?Send)]

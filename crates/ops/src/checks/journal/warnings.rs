@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::journal::Entry;
 
-/// See the module.
+/// The node does not complain all the time.
 pub struct Warnings;
 
 #[async_trait(?Send)]

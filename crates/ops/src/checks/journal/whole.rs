@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// Every line of the journal is complete and readable.
 pub struct Whole;
 
 #[async_trait(?Send)]

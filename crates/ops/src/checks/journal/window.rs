@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The node has lived the last window.
 pub struct Window;
 
 #[async_trait(?Send)]

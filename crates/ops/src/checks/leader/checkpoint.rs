@@ -5,7 +5,7 @@ use templar_node::signed;
 use templar_protocol::messages::{CheckpointPointer, Message};
 use templar_protocol::names;
 
-/// See the module.
+/// The leader's checkpoints come as often as the run says.
 pub struct Checkpoint;
 
 #[async_trait(?Send)]

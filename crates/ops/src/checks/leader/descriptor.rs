@@ -5,7 +5,7 @@ use templar_node::signed;
 use templar_protocol::messages::{Message, RunDescriptor};
 use templar_protocol::names;
 
-/// See the module.
+/// The run's descriptor is in this validator's bucket.
 pub struct Descriptor;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// This node is the leader.
 pub struct Leads;
 
 #[async_trait(?Send)]

@@ -2,10 +2,10 @@
 
 use crate::check::prelude::*;
 use templar_node::signed;
-use templar_protocol::messages::{Manifest as Message_, Message};
+use templar_protocol::messages::{Manifest as Decision, Message};
 use templar_protocol::{Window, names};
 
-/// See the module.
+/// The leader published the last decided window's manifest, in its own bucket and slot.
 pub struct Manifest;
 
 #[async_trait(?Send)]
@@ -26,8 +26,8 @@ impl Check for Manifest {
         // The window before the last one is decided in any case.
         let due = Window(now.0.saturating_sub(2)).max(found.run.descriptor.start_window);
         let name = names::manifest(due, 0);
-        let bytes = bucket.get(&name, Message_::BYTES_MAX, subject.deadline()).await.map_err(|error| fail(error.to_string()))?;
-        let opened = signed::open::<Message_>(&bytes).map_err(|error| fail(format!("{name} does not count: {error}")))?;
+        let bytes = bucket.get(&name, Decision::BYTES_MAX, subject.deadline()).await.map_err(|error| fail(error.to_string()))?;
+        let opened = signed::open::<Decision>(&bytes).map_err(|error| fail(format!("{name} does not count: {error}")))?;
         if opened.signer != key.public() || opened.message.run != found.run.id {
             return Err(fail(format!("{name} is of another run, or signed by another key")));
         }

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::state::write_atomically;
 
-/// See the module.
+/// The node's directory can be written, and a file in it replaced at one stroke.
 pub struct Directory;
 
 #[async_trait(?Send)]

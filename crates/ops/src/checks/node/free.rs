@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::probe::is_running;
 
-/// See the module.
+/// No other process works in the node's directory.
 pub struct Free;
 
 #[async_trait(?Send)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Younger files may be in the making.
 const OLD: Duration = Duration::from_secs(3600);
 
-/// See the module.
+/// No half-written files of killed processes lie about.
 pub struct Leftovers;
 
 #[async_trait(?Send)]

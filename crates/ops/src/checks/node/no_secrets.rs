@@ -7,7 +7,7 @@ use std::path::Path;
 /// The most that is read of one file, from its end.
 const BYTES_MAX: u64 = 4 << 20;
 
-/// See the module.
+/// No secret is in the files that a node writes.
 pub struct NoSecrets;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::probe::{mode_of, set_mode};
 
-/// See the module.
+/// Only its owner can look into the node's directory.
 pub struct Private;
 
 #[async_trait(?Send)]

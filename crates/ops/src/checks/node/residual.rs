@@ -9,7 +9,7 @@ const BYTES_MAX: u64 = 1 << 30;
 /// Windows after which a residual is old: with the usual decay of 0.95 a window, less than a twentieth of it counts.
 const OLD: u64 = 60;
 
-/// See the module.
+/// The residual is finite, not absurdly large, and of a recent window.
 pub struct Residual;
 
 #[async_trait(?Send)]

@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use crate::probe::is_running;
 use templar_node::journal::Entry;
 
-/// See the module.
+/// The node runs.
 pub struct Running;
 
 #[async_trait(?Send)]

@@ -7,7 +7,7 @@ use templar_node::state::StateDir;
 /// The largest state that is loaded for a check.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// See the module.
+/// The private state on disk is whole, and fits the run.
 pub struct State;
 
 #[async_trait(?Send)]

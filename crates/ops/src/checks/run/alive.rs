@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The run goes on: recent windows were decided.
 pub struct Alive;
 
 #[async_trait(?Send)]

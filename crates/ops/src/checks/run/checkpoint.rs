@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// A checkpoint of the run is offered, and it is not old.
 pub struct Checkpoint;
 
 #[async_trait(?Send)]

@@ -8,7 +8,7 @@ use templar_protocol::{ThetaDigest, names};
 /// The largest file that is loaded for a check.
 const WHOLE_BYTES_MAX: u64 = 256 << 20;
 
-/// See the module.
+/// The newest checkpoint can be loaded, and is the θ that its pointer names.
 pub struct CheckpointLoads;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// A run is offered, and signed by a validator.
 pub struct Descriptor;
 
 #[async_trait(?Send)]

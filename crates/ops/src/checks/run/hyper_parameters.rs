@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The run's hyper-parameters are valid, are those of their digest, and are what the operator expects.
 pub struct HyperParameters;
 
 #[async_trait(?Send)]

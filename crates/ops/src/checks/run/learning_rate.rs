@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::recipe;
 
-/// See the module.
+/// The run still learns: its learning rate is not zero.
 pub struct LearningRate;
 
 #[async_trait(?Send)]

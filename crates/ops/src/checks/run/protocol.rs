@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_protocol::messages::PROTOCOL_VERSION;
 
-/// See the module.
+/// The run speaks the protocol of this binary.
 pub struct Protocol;
 
 #[async_trait(?Send)]

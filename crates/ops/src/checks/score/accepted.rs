@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The validators accept this miner's objects.
 pub struct Accepted;
 
 #[async_trait(?Send)]

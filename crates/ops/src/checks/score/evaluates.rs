@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::journal::Entry;
 
-/// See the module.
+/// A validator measures miners.
 pub struct Evaluates;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The chain pays this miner.
 pub struct Incentive;
 
 #[async_trait(?Send)]

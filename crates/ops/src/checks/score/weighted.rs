@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The leader gives this miner weight.
 pub struct Weighted;
 
 #[async_trait(?Send)]

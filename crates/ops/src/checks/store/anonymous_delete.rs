@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_store::ErrorKind;
 
-/// See the module.
+/// Nobody can delete an object without the key.
 pub struct AnonymousDelete;
 
 #[async_trait(?Send)]

@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use crate::probe::PROBES;
 use templar_store::ErrorKind;
 
-/// See the module.
+/// Nobody can list the bucket without the key.
 pub struct AnonymousList;
 
 #[async_trait(?Send)]

@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use crate::probe::{noise, probe_key};
 use templar_store::ErrorKind;
 
-/// See the module.
+/// Nobody can write into the bucket without the key.
 pub struct AnonymousWrite;
 
 #[async_trait(?Send)]

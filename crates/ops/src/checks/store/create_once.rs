@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use crate::probe::{noise, probe_key};
 use templar_store::{ErrorKind, StoreError};
 
-/// See the module.
+/// The store keeps to "create, unless it is there".
 pub struct CreateOnce;
 
 #[async_trait(?Send)]

@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use crate::probe::probe_key;
 use templar_store::ErrorKind;
 
-/// See the module.
+/// The own key deletes an object, and it is gone.
 pub struct Delete;
 
 #[async_trait(?Send)]

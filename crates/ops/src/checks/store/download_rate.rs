@@ -8,7 +8,7 @@ use templar_protocol::names;
 /// Bytes read to measure, at most.
 const SAMPLE: u64 = 8 << 20;
 
-/// See the module.
+/// The way down carries all objects of a round in the time that the timetable leaves.
 pub struct DownloadRate;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use crate::probe::PROBES;
 
-/// See the module.
+/// The own key lists the bucket, and the listing is up to date.
 pub struct List;
 
 #[async_trait(?Send)]

@@ -8,7 +8,7 @@ use templar_protocol::Digest;
 /// The least size of a part that S3 knows, and a little more.
 const PART: usize = 5 << 20;
 
-/// See the module.
+/// An upload in parts is put together to the object that was sent.
 pub struct Multipart;
 
 #[async_trait(?Send)]

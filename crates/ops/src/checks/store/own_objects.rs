@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_protocol::names;
 
-/// See the module.
+/// Old objects are deleted: nothing in the bucket is far beyond its time.
 pub struct OwnObjects;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The store's host accepts connections.
 pub struct Port;
 
 #[async_trait(?Send)]

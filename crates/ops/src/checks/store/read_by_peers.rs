@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_node::context::peer_url;
 
-/// See the module.
+/// Anybody reads an object by name at the URL on the chain, exactly as peers will.
 pub struct ReadByPeers;
 
 #[async_trait(?Send)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Bytes sent to measure.
 const SAMPLE: usize = 4 << 20;
 
-/// See the module.
+/// The way up carries an object of the run within the upload window.
 pub struct UploadRate;
 
 #[async_trait(?Send)]

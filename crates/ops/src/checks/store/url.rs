@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_store::{BucketUrl, Reach};
 
-/// See the module.
+/// The bucket's URL is one that peers can be given.
 pub struct Url;
 
 #[async_trait(?Send)]

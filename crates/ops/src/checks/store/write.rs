@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The own key writes an object, and reads back what it wrote.
 pub struct Write;
 
 #[async_trait(?Send)]

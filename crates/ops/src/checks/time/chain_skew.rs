@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// This machine's clock is not behind the chain's: a block cannot come from the future.
 pub struct ChainSkew;
 
 #[async_trait(?Send)]

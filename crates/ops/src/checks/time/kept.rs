@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// Something keeps this machine's clock in time.
 pub struct Kept;
 
 #[async_trait(?Send)]

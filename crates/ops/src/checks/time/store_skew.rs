@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// This machine's clock agrees with the store's, as an object put now shows.
 pub struct StoreSkew;
 
 #[async_trait(?Send)]

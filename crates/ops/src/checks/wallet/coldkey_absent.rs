@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The coldkey's secret is not on the machine that mines.
 pub struct ColdkeyAbsent;
 
 #[async_trait(?Send)]

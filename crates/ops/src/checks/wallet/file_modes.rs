@@ -4,7 +4,7 @@ use crate::check::prelude::*;
 use crate::probe::{mode_of, set_mode};
 use std::path::PathBuf;
 
-/// See the module.
+/// Only its owner can read the hotkey's file.
 pub struct FileModes;
 
 #[async_trait(?Send)]

@@ -3,7 +3,7 @@
 use crate::check::prelude::*;
 use templar_wallet::verify;
 
-/// See the module.
+/// The hotkey opens, and what it signs is accepted under its address.
 pub struct Hotkey;
 
 #[async_trait(?Send)]

@@ -2,7 +2,7 @@
 
 use crate::check::prelude::*;
 
-/// See the module.
+/// The file beside the hotkey that names its address names the address of that very key.
 pub struct PublicFile;
 
 #[async_trait(?Send)]
