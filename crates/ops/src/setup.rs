@@ -85,7 +85,12 @@ pub fn toml_text(values: &Values) -> String {
 
 fn quoted(value: &str, is_text: bool) -> String {
     // Texts without control characters are written alike in JSON and in TOML.
-    if is_text { serde_json::Value::from(value).to_string() } else { value.to_owned() }
+    if is_text {
+        return serde_json::Value::from(value).to_string();
+    }
+    // Rust reads some numbers, such as .5 and 007, that TOML does not.
+    let whole = value.parse::<u64>().map(|number| number.to_string());
+    whole.or_else(|_| value.parse::<f64>().map(|number| number.to_string())).unwrap_or_else(|_| value.to_owned())
 }
 
 /// The text of a `.env` file.
@@ -230,6 +235,8 @@ mod tests {
     fn what_is_written_is_read_back_and_writing_twice_is_writing_once() {
         let dir = tempfile::tempdir().unwrap();
         let (config, env) = (dir.path().join("templar.toml"), dir.path().join(".env"));
+        let odd = Values::from([("network.netuid", "007".to_owned()), ("engine.memory", ".5".to_owned())]);
+        assert!(write_config(&config, &odd).unwrap() && Config::read(&config).unwrap().values()["engine.memory"] == "0.5");
         let values = Values::from([("network.netuid", "3".to_owned()), ("wallet.name", "a \"b\" \\".to_owned())]);
         assert!(write_config(&config, &values).unwrap() && !write_config(&config, &values).unwrap());
         assert_eq!(Config::read(&config).unwrap().values(), &values);

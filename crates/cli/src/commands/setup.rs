@@ -171,7 +171,7 @@ fn next(to: &Path) -> String {
         Some(path) if path.canonicalize().ok() == config.canonicalize().ok() => String::new(),
         _ => format!("{}={} ", config::ENV_CONFIG, config.display()),
     };
-    format!("next: {prefix}templar doctor --preflight, then {prefix}templar miner")
+    format!("next: {prefix}templar doctor --preflight, then {prefix}templar miner (or validator)")
 }
 
 #[cfg(test)]
