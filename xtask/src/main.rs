@@ -5,6 +5,7 @@
 
 mod crates;
 mod peers;
+mod docs;
 mod steps;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Task {
         #[command(subcommand)]
         what: Endure,
     },
+    /// Write the pages of the handbook that are made from the binary.
+    Docs,
     /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
     Engine,
     /// Test against a program of others, installed for it in a pinned version.
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Engine => steps::engine(),
         Task::Peers { peer } => peers::run(peer),
         Task::Chain { what } => steps::chain(&what.arguments()),
+        Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),
     };
     match done {

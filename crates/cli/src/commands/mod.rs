@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod chain;
+pub mod config;
 pub mod data;
+pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod export;
@@ -18,5 +20,8 @@ pub mod params;
 pub mod plan;
 mod reference;
 pub mod refuse;
+pub mod service;
+pub mod setup;
+pub mod shell;
 pub mod store;
 pub mod wallet;

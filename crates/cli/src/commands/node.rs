@@ -21,9 +21,12 @@ use templar_node::stop::Stop;
 use templar_node::validator::driver::Validator;
 use templar_node::validator::start::StartRun;
 use templar_protocol::Netuid;
-use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
+use templar_store::{Bucket, BucketConfig, BucketUrl, Http, Reach};
 use templar_subtensor::{Network, Subtensor};
 use templar_wallet::{Keypair, Signer};
+
+/// The error code of a hotkey without a uid: starting again does not help.
+pub const NOT_REGISTERED: &str = "templar::not_registered";
 
 /// What miners and validators have in common.
 #[derive(Clone, Debug, Args)]
@@ -36,7 +39,7 @@ pub struct NodeArgs {
     wallet: WalletFlags,
     #[command(flatten)]
     password: PasswordFlags,
-    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY.
+    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY, or else from the file .env.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
     bucket: Option<String>,
     /// The node's directory: private state, data and journal [default: below ~/.local/share/templar, by project, wallet and hotkey].
@@ -176,6 +179,8 @@ impl NodeArgs {
                 offload_moments: false,
                 recompute: Recompute::None,
             };
+            // Ends with the runtime.
+            drop(crate::notify::follow(dir.clone()));
             let running = work(ctx.clone(), settings, stop.clone());
             tokio::pin!(running);
             let ended = tokio::select! {
@@ -205,14 +210,15 @@ impl NodeArgs {
         let netuid = Netuid(self.netuid.netuid()?);
         let hotkey = key.account_id();
         let uid = chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
-        let uid = uid
-            .ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 })
-            .into_diagnostic()?;
+        let uid = uid.ok_or_else(|| {
+            let error = templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 };
+            miette!(code = NOT_REGISTERED, "{error}")
+        })?;
         let reach = if network.endpoints().iter().all(|endpoint| is_local(endpoint)) { Reach::Anywhere } else { Reach::Public };
         let bucket =
             self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
         let url = BucketUrl::parse(bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
-        let config = BucketConfig { credentials: Credentials::from_env(), ..BucketConfig::anonymous(url) };
+        let config = BucketConfig { credentials: crate::config::credentials()?, ..BucketConfig::anonymous(url) };
         let own_http = Http::new(Reach::Anywhere).into_diagnostic()?;
         let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
         let journal =
@@ -266,7 +272,7 @@ fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
 }
 
 /// Whether the chain is on this machine: only then may peers' buckets be, too.
-fn is_local(chain: &str) -> bool {
+pub fn is_local(chain: &str) -> bool {
     let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -104,7 +104,7 @@ impl WalletPath {
 ///
 /// # Errors
 /// A sentence, when the home folder is needed and unknown.
-fn open(path: Option<&Path>) -> miette::Result<WalletDir> {
+pub(super) fn open(path: Option<&Path>) -> miette::Result<WalletDir> {
     let given = path.unwrap_or(Path::new("~/.bittensor/wallets"));
     let Ok(below_home) = given.strip_prefix("~") else { return Ok(WalletDir::new(given)) };
     let home = std::env::home_dir().ok_or_else(|| miette!("the home folder is unknown: say where the wallets are with a full path"))?;
