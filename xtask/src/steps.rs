@@ -53,6 +53,13 @@ pub fn engine() -> Result<(), Failure> {
     })
 }
 
+/// Runs what the development chain endures, as a release build.
+pub fn chain(arguments: &[String]) -> Result<(), Failure> {
+    let mut run = vec!["run", "--release", "--quiet", "--package", "templar-chain-rpc", "--example", "endure", "--"];
+    run.extend(arguments.iter().map(String::as_str));
+    cargo(&run)
+}
+
 /// Steps done so far with their durations.
 #[derive(Default)]
 struct Log(Vec<(&'static str, Duration)>);

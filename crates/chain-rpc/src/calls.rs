@@ -60,6 +60,7 @@ fn mechanism(mecid: u8, call: Subtensor) -> Call {
     if mecid == 0 { subtensor(call) } else { refused("MechanismDoesNotExist", "this chain has one mechanism for each subnet: 0") }
 }
 
+/// One arm for each call of the pallet, so that the compiler misses none.
 fn subtensor(call: Subtensor) -> Call {
     match call {
         Subtensor::set_weights { netuid, dests, weights: values, version_key } => {
@@ -104,7 +105,7 @@ fn subtensor(call: Subtensor) -> Call {
         }
         Subtensor::serve_axon { netuid, version, ip, port, ip_type, protocol, .. } => match address(ip, ip_type) {
             Ok(ip) => Call::ServeAxon { netuid: Netuid(netuid), axon: Axon { version, ip, port, protocol } },
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         },
         Subtensor::burned_register { netuid, hotkey } => {
             Call::Register { netuid: Netuid(netuid), hotkey: hotkey.into(), max_price: u64::MAX }
@@ -128,13 +129,13 @@ fn subtensor(call: Subtensor) -> Call {
 /// One TAO for one alpha, rao.
 const ONE_TO_ONE: u64 = 1_000_000_000;
 
-fn address(ip: u128, ip_type: u8) -> Result<IpAddr, Call> {
+fn address(ip: u128, ip_type: u8) -> Result<IpAddr, Box<Call>> {
     match ip_type {
         4 => {
-            let narrow = u32::try_from(ip).map_err(|_| refused("InvalidIpAddress", "the address has more than 32 bits"))?;
+            let narrow = u32::try_from(ip).map_err(|_| Box::new(refused("InvalidIpAddress", "the address has more than 32 bits")))?;
             Ok(IpAddr::V4(Ipv4Addr::from(narrow)))
         }
         6 => Ok(IpAddr::V6(Ipv6Addr::from(ip))),
-        _ => Err(refused("InvalidIpType", "the kind of address is neither 4 nor 6")),
+        _ => Err(Box::new(refused("InvalidIpType", "the kind of address is neither 4 nor 6"))),
     }
 }

@@ -13,8 +13,11 @@ use crate::{
 };
 use templar_chain::{ChainError, Event};
 
+/// Reasons by name, with their numbers.
+type Reasons = &'static [(&'static str, u8)];
+
 /// Pallets that refuse, with their places in the runtime and their reasons.
-const PALLETS: [(&str, u8, &[(&str, u8)]); 5] = [
+const PALLETS: [(&str, u8, Reasons); 5] = [
     ("System", 0, frame_system::pallet::Error::ALL),
     ("Balances", 5, pallet_balances::pallet::Error::ALL),
     ("SubtensorModule", 7, pallet_subtensor::pallet::Error::ALL),

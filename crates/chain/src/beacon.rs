@@ -153,7 +153,7 @@ impl<'a> Parts<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::Value;
@@ -173,7 +173,7 @@ mod tests {
         Signature::<TinyBLS381>::from_bytes(&bytes(&vector()["signature"])).unwrap().0
     }
 
-    fn seal(beacon: &Beacon, round: u64, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(beacon: &Beacon, round: u64, message: &[u8]) -> Vec<u8> {
         let rng = rand_chacha::ChaCha20Rng::from_seed([9; 32]);
         let key = w3f_bls::PublicKey::<TinyBLS381>::from_bytes(&beacon.public_key()).unwrap().0;
         let sealed = tle::<TinyBLS381, AESGCMStreamCipherProvider, _>(key, [7; 32], message, identity(round), rng).unwrap();

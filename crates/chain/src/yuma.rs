@@ -391,11 +391,11 @@ fn liquid_bonds(params: &YumaParams, weights: &Rows, old: &Rows, consensus: &[Fi
         let kept = Fixed::ONE.sub(alpha).mul(old);
         alpha.mul(weight).add(kept).min(Fixed::ONE)
     };
-    let of = |(row, old): (&Vec<(u16, Fixed)>, &Vec<(u16, Fixed)>)| {
+    let mix = |row: &[(u16, Fixed)], old: &[(u16, Fixed)]| {
         let at = |j: u16| old.iter().find(|&&(k, _)| k == j).map_or(Fixed::ZERO, |&(_, value)| value);
         row.iter().map(|&(j, w)| (j, bond(j, w, at(j)))).filter(|&(_, value)| value > Fixed::ZERO).collect()
     };
-    weights.iter().zip(old).map(of).collect()
+    weights.iter().zip(old).map(|(row, old)| mix(row, old)).collect()
 }
 
 /// A speed between `low` and `high`, by a logistic curve around one half.

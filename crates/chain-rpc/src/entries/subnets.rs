@@ -5,7 +5,10 @@ use crate::{
     runtime::{
         Bytes, Hash,
         bounded_collections::bounded_vec::BoundedVec,
-        pallet_subtensor::{pallet::SubnetIdentityV3, rpc_info::I96F32},
+        pallet_subtensor::{
+            pallet::{EpochConsensus, SubnetIdentityV3},
+            rpc_info::I96F32,
+        },
         sp_core::crypto::AccountId32,
         substrate_fixed::FixedI128,
     },
@@ -94,6 +97,9 @@ fn schedule(scheduler: Scheduler) -> Vec<Entry> {
             of("LastEpochBlock", 0u64, |_, s, _| s.last_epoch_block),
             of("PendingEpochAt", 0u64, |_, s, _| s.pending_epoch_at),
             of("SubnetEpochIndex", 0u64, |_, s, _| s.epoch_index),
+            // Clients of later runtimes ask for these before they register and weigh: Yuma, and no collateral.
+            everywhere("SubnetEpochConsensus", EpochConsensus::Yuma),
+            everywhere("CollateralLockShare", 0u16),
             Entry::with_default("MaxEpochsPerBlock", PLAIN, once, 2u8, |v, _| Some(v.state().body.runtime.max_epochs_per_block)),
         ]);
     }
@@ -165,7 +171,7 @@ fn commits() -> Vec<Entry> {
             let tempo = u64::from(subnet.rules.tempo);
             let reveal = |block: u64| block + tempo * subnet.rules.reveal_period_epochs;
             let commits = subnet.hash_commits.get(&a.account)?;
-            Some(commits.iter().map(|c| (Hash { 0: c.hash }, c.block, reveal(c.block), reveal(c.block) + tempo)).collect::<Vec<_>>())
+            Some(commits.iter().map(|c| (Hash::from(c.hash), c.block, reveal(c.block), reveal(c.block) + tempo)).collect::<Vec<_>>())
         }),
     ]
 }

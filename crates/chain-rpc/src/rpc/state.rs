@@ -73,8 +73,8 @@ fn values(face: &Face, params: &Params) -> Result<Value, RpcError> {
     let hash = params.hash(1)?;
     let view = face.view(hash.as_ref())?;
     let mut changes = Vec::with_capacity(wanted.len());
-    for place in 0..wanted.len() {
-        let key = key(&Params(vec![wanted[place].clone()]), 0)?;
+    for key_text in wanted {
+        let key = key(&Params(vec![key_text.clone()]), 0)?;
         changes.push(json!([hexed(&key), get(face, &view, &key).map(|value| hexed(&value))]));
     }
     Ok(json!([{ "block": hexed(&view.block.header.block.hash.0), "changes": changes }]))

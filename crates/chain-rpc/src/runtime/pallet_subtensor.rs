@@ -45,6 +45,13 @@ pub mod pallet {
         pub algorithm: u8,
     }
 
+    /// How a subnet turns weights into emission, in runtimes after 425.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, TypeInfo)]
+    pub enum EpochConsensus {
+        Yuma,
+        Null,
+    }
+
     #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, TypeInfo)]
     pub struct ChainIdentityV2 {
         pub name: Vec<u8>,

@@ -232,11 +232,14 @@ pub mod dynamic_info {
 pub mod delegate_info {
     use super::{Account, C, Encode, TypeInfo};
 
+    /// Subnets and the stakes there, rao.
+    pub type Stakes = Vec<(C<u16>, C<u64>)>;
+
     #[derive(Clone, Debug, PartialEq, Eq, Encode, TypeInfo)]
     pub struct DelegateInfo {
         pub delegate_ss58: Account,
         pub take: C<u16>,
-        pub nominators: Vec<(Account, Vec<(C<u16>, C<u64>)>)>,
+        pub nominators: Vec<(Account, Stakes)>,
         pub owner_ss58: Account,
         pub registrations: Vec<C<u16>>,
         pub validator_permits: Vec<C<u16>>,
