@@ -1,5 +1,5 @@
 //! What a development chain endures: a day of blocks, and being killed at any moment. `cargo xtask chain day`, `kills` and `speed` run it
-//! as a release build; a test runs a few kills.
+//! as a release build.
 //!
 //! * `day`: 345,600 blocks in virtual time with 20 nodes that sign, then every kept snapshot is replayed to the same head.
 //! * `kills N SEED`: a chain at work is killed with SIGKILL N times; each time it must be whole and have every final block.

@@ -6,9 +6,10 @@
 use crate::{
     calls::convert,
     runtime::{
-        Address, AnySignature, Extensions, Hash,
+        Address, AnySignature, Extensions,
         frame_metadata_hash_extension::Mode,
         node_subtensor_runtime::RuntimeCall,
+        primitive_types::H256,
         sp_core::crypto::AccountId32,
         sp_runtime::{MultiSignature, generic::era::Era, multiaddress::MultiAddress},
     },
@@ -85,9 +86,9 @@ fn parse(bytes: &[u8]) -> Result<Parsed<'_>, BadExtrinsic> {
 }
 
 /// What the extensions add to the signature.
-fn silent(chain: &DevChain, birth: Hash) -> Vec<u8> {
+fn silent(chain: &DevChain, birth: H256) -> Vec<u8> {
     let runtime = chain.runtime();
-    (spec_version(&runtime), TRANSACTION_VERSION, Hash { 0: chain.genesis_hash().0 }, birth, None::<[u8; 32]>).encode()
+    (spec_version(&runtime), TRANSACTION_VERSION, H256(chain.genesis_hash().0), birth, None::<[u8; 32]>).encode()
 }
 
 /// The bytes that are signed: longer ones by their hash.
@@ -97,13 +98,13 @@ fn payload(call: &[u8], extensions: &Extensions, silent: &[u8]) -> Vec<u8> {
 }
 
 /// The hash of the block from which a transaction of this era lives. `None` when it is over, or the block is no longer kept.
-fn birth_hash(chain: &DevChain, era: Era) -> Option<Hash> {
+fn birth_hash(chain: &DevChain, era: Era) -> Option<H256> {
     let number = match era {
-        Era::Immortal => return Some(Hash { 0: chain.genesis_hash().0 }),
+        Era::Immortal => return Some(H256(chain.genesis_hash().0)),
         // The block being built counts, since the transaction will be in it.
-        Era::Mortal { .. } => era.birth(chain.best().number.0),
+        Era::Mortal { .. } => era.birth(chain.best().number.0 + 1),
     };
-    chain.header(BlockNumber(number)).ok().map(|header| Hash { 0: header.block.hash.0 })
+    chain.header(BlockNumber(number)).ok().map(|header| H256(header.block.hash.0))
 }
 
 /// Reads and checks a transaction.

@@ -8,7 +8,7 @@ use axum::{
         DefaultBodyLimit, State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -61,14 +61,36 @@ fn router(app: App) -> Router {
     Router::new().route("/", get(upgrade).post(post)).layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX)).with_state(app)
 }
 
-async fn post(State(app): State<App>, body: Bytes) -> Response {
+/// Whether a request comes from a web page of another machine. Browsers let any page speak to loopback addresses, and say which it is.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
+    let local = |host: &str| {
+        ["localhost", "127.0.0.1", "[::1]"]
+            .iter()
+            .any(|name| host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(':')))
+    };
+    !host.is_some_and(local)
+}
+
+fn refuse_foreign() -> Response {
+    (StatusCode::FORBIDDEN, "web pages of other machines may not use this chain").into_response()
+}
+
+async fn post(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    if is_foreign(&headers) {
+        return refuse_foreign();
+    }
     match handle(&app.face, &body, None) {
         Some(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }
 }
 
-async fn upgrade(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(State(app): State<App>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    if is_foreign(&headers) {
+        return refuse_foreign();
+    }
     let Ok(permit) = Arc::clone(&app.connections).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("more than {CONNECTIONS_MAX} connections at once: close some")).into_response();
     };
@@ -106,8 +128,30 @@ async fn connection(mut app: App, socket: WebSocket, _permit: OwnedSemaphorePerm
         {
             break;
         }
+        session.answered();
     }
     drop((session, out));
     // Ends when the queue is empty and no task holds its other end; a client that does not read is left after the tasks are gone.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(3), writer).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_this_machine_may_speak() {
+        let from = |origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+            is_foreign(&headers)
+        };
+        assert!(!is_foreign(&HeaderMap::new()));
+        for local in ["http://localhost", "http://localhost:3000", "https://127.0.0.1:8080", "http://[::1]:5"] {
+            assert!(!from(local), "{local}");
+        }
+        for foreign in ["https://example.org", "http://localhost.example.org", "null", "http://127.0.0.1.example.org:80", "file://"] {
+            assert!(from(foreign), "{foreign}");
+        }
+    }
 }

@@ -116,17 +116,24 @@ impl State {
         self.body.accounts.get(who).map_or(0, |account| account.nonce)
     }
 
-    pub(crate) fn take_nonce(&mut self, who: AccountId, nonce: u64) -> Result<()> {
-        if !self.body.accounts.contains_key(&who) && !self.body.owners.contains_key(&who) {
+    /// Whether this is the nonce that the account's next transaction must have.
+    pub(crate) fn check_nonce(&self, who: &AccountId, nonce: u64) -> Result<()> {
+        if !self.body.accounts.contains_key(who) && !self.body.owners.contains_key(who) {
             let meaning = format!("{who} is unknown to the chain: fund it, or register it as a hotkey first");
             return Err(ChainError::pool(PoolCode::Payment, meaning));
         }
-        let account = self.body_mut().accounts.entry(who).or_default();
-        if nonce != account.nonce {
-            let code = if nonce < account.nonce { PoolCode::Stale } else { PoolCode::Future };
-            let meaning = format!("the nonce of {who} is {}, the call has {nonce}: read the nonce and sign again", account.nonce);
+        let next = self.next_nonce(who);
+        if nonce != next {
+            let code = if nonce < next { PoolCode::Stale } else { PoolCode::Future };
+            let meaning = format!("the nonce of {who} is {next}, the call has {nonce}: read the nonce and sign again");
             return Err(ChainError::pool(code, meaning));
         }
+        Ok(())
+    }
+
+    pub(crate) fn take_nonce(&mut self, who: AccountId, nonce: u64) -> Result<()> {
+        self.check_nonce(&who, nonce)?;
+        let account = self.body_mut().accounts.entry(who).or_default();
         account.nonce = account.nonce.saturating_add(1);
         Ok(())
     }

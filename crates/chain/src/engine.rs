@@ -32,6 +32,8 @@ const HEADERS_KEPT: usize = 4096;
 const SNAPSHOT_EVERY: u64 = 512;
 /// Calls taken into one block.
 const CALLS_PER_BLOCK_MAX: usize = 4096;
+/// Bytes of the transactions of one block, which are kept as long as its state.
+const BLOCK_BYTES_MAX: usize = 512 << 10;
 /// Calls whose outcome is remembered, so that one sent again gets the same answer.
 const OUTCOMES_KEPT: usize = 1 << 16;
 
@@ -252,7 +254,7 @@ impl Engine {
         if let Some(outcome) = self.outcomes.get(&signed.hash(&self.genesis_hash)) {
             return Ok(*outcome);
         }
-        self.has_room()?;
+        self.has_room(0)?;
         let mut next = self.pending.clone();
         next.take_nonce(signed.signer, signed.nonce)?;
         next.apply(signed.signer, &signed.call, &mut Vec::new())?;
@@ -266,15 +268,17 @@ impl Engine {
     /// # Errors
     /// `PoolRejected` when it can be in no block now, which leaves no trace; `Store` when the disk fails.
     pub fn submit_transaction(&mut self, tx: &Transaction) -> Result<TxReport> {
-        self.has_room()?;
-        self.pending.clone().take_nonce(tx.signer, tx.nonce)?;
+        self.has_room(tx.raw.len())?;
+        self.pending.check_nonce(&tx.signer, tx.nonce)?;
         self.pending.validate(&tx.signer, &tx.call)?;
         self.record(&Record::Transaction(tx.clone()), false)?;
         self.take_transaction(tx)
     }
 
-    fn has_room(&self) -> Result<()> {
-        if self.pending_body.transactions.len() < CALLS_PER_BLOCK_MAX {
+    fn has_room(&self, bytes: usize) -> Result<()> {
+        let raw = |tx: &Included| tx.raw.as_ref().map_or(0, |raw| raw.len());
+        let taken: usize = self.pending_body.transactions.iter().map(raw).sum();
+        if self.pending_body.transactions.len() < CALLS_PER_BLOCK_MAX && taken + bytes <= BLOCK_BYTES_MAX {
             return Ok(());
         }
         Err(ChainError::pool(PoolCode::Custom(255), "this block is full: send the call again after it"))

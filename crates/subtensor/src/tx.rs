@@ -210,14 +210,13 @@ impl Inner {
                     Err(error) => tracing::debug!(%error, "looking for a transaction"),
                 }
             }
-            if searched > sent.birth.number + ERA_BLOCKS {
+            if searched > sent.birth.number + ERA_BLOCKS && self.is_over(sent).await {
                 let meaning = "it got into no block while it was valid, and never will: it is safe to send it again";
                 return Err(ChainError::PoolRejected { code: PoolCode::AncientBirthBlock, meaning: meaning.into() });
             }
-            let next_block = async {
-                let mut heads = self.heads();
-                reached(&mut heads, searched + 1, |heads| heads.best).await
-            };
+            let mut heads = self.heads();
+            let next = heads.borrow().best.map_or(0, |best| best + 1);
+            let next_block = reached(&mut heads, next, |heads| heads.best);
             // What is foretold may change without a block, so that the wait for one is cut into pieces.
             let patience = deadline.min(Instant::now() + PATIENCE);
             if sent.news.is_none() && tokio::time::timeout_at(patience, next_block).await.is_err() && Instant::now() >= deadline {
@@ -225,6 +224,12 @@ impl Inner {
                 return Err(ChainError::TimedOut { tx: sent.tx.hash.to_string(), waited_ms });
             }
         }
+    }
+
+    /// Whether the era is over for good: what is final cannot be replaced by a branch that holds the transaction after all.
+    async fn is_over(&self, sent: &Sent) -> bool {
+        let finalized = self.endpoints.ask(|rpc| async move { self.endpoints.locate(&rpc, At::Finalized).await }).await;
+        finalized.is_ok_and(|(number, _)| number > sent.birth.number + ERA_BLOCKS)
     }
 
     /// Sends the same bytes once more, which changes nothing where they are known.

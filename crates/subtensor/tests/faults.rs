@@ -71,7 +71,8 @@ async fn nobody_answering_is_a_transport_error_that_may_be_retried() {
     let running = fake().start(None).await;
     let endpoint = running.endpoint();
     running.stop().await;
-    let refused = client(&[endpoint.clone()], Options { persistence: Duration::ZERO, ..quick() }).head(At::Best).await.unwrap_err();
+    let refused =
+        client(std::slice::from_ref(&endpoint), Options { persistence: Duration::ZERO, ..quick() }).head(At::Best).await.unwrap_err();
     assert!(refused.is_retryable() && refused.to_string().contains(&endpoint), "{refused}");
 }
 

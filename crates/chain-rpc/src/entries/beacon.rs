@@ -18,7 +18,7 @@ use templar_chain::{
 use templar_protocol::AccountId;
 
 /// Rounds that keys are listed of; any signed round can be read.
-const ROUNDS_LISTED: u64 = 100;
+const ROUNDS_LISTED: u64 = 16;
 
 fn each_of(view: &View, keys: fn(&Subnet) -> Vec<AccountId>) -> Vec<Args> {
     let subnets = view.state().body.subnets.iter();

@@ -171,7 +171,7 @@ fn commits() -> Vec<Entry> {
             let tempo = u64::from(subnet.rules.tempo);
             let reveal = |block: u64| block + tempo * subnet.rules.reveal_period_epochs;
             let commits = subnet.hash_commits.get(&a.account)?;
-            Some(commits.iter().map(|c| (Hash { 0: c.hash }, c.block, reveal(c.block), reveal(c.block) + tempo)).collect::<Vec<_>>())
+            Some(commits.iter().map(|c| (Hash::from(c.hash), c.block, reveal(c.block), reveal(c.block) + tempo)).collect::<Vec<_>>())
         }),
     ]
 }

@@ -16,7 +16,7 @@ use std::{
 use templar_chain::{At, BlockHash, TxReport};
 use templar_protocol::BlockNumber;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::AbortHandle,
 };
 
@@ -32,6 +32,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub struct Session {
     out: mpsc::Sender<String>,
     tasks: Arc<Mutex<Tasks>>,
+    /// Subscriptions that wait until the client has been told their names.
+    waiting: Arc<Mutex<Vec<oneshot::Sender<()>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +65,16 @@ impl Teller {
 impl Session {
     /// A connection that speaks into `out`.
     pub fn new(out: mpsc::Sender<String>) -> Self {
-        Self { out, tasks: Arc::default() }
+        Self { out, tasks: Arc::default(), waiting: Arc::default() }
+    }
+
+    /// Lets new subscriptions speak: their names are on their way to the client, which would not know them before.
+    pub fn answered(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for start in waiting {
+            // A subscription that has already been ended does not listen.
+            let _ = start.send(());
+        }
     }
 
     /// Begins or ends a subscription. `None` when the method is neither.
@@ -100,6 +111,13 @@ impl Session {
         }
         let id = format!("t{:08x}", NEXT.fetch_add(1, Ordering::Relaxed));
         let work = work(Teller { out: self.out.clone(), method, id: id.clone() });
+        let (start, started) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(start);
+        let work = async move {
+            if started.await.is_ok() {
+                work.await;
+            }
+        };
         tasks.0.insert(id.clone(), tokio::spawn(work).abort_handle());
         Ok(id.into())
     }

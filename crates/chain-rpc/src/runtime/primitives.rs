@@ -25,6 +25,12 @@ pub mod primitive_types {
     /// A hash.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, TypeInfo)]
     pub struct H256(pub [u8; 32]);
+
+    impl From<[u8; 32]> for H256 {
+        fn from(bytes: [u8; 32]) -> Self {
+            Self(bytes)
+        }
+    }
 }
 
 pub mod sp_core {

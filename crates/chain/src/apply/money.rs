@@ -10,6 +10,8 @@ use templar_protocol::{AccountId, Netuid};
 
 /// An account must begin with at least this, rao.
 pub(super) const EXISTENTIAL_DEPOSIT: u64 = 500;
+/// Hotkeys that a coldkey may associate.
+const OWNED_HOTKEYS_MAX: usize = 1024;
 /// The longest field of an identity, bytes, and the longest description.
 const IDENTITY_FIELD_BYTES_MAX: usize = 1024;
 
@@ -104,6 +106,10 @@ impl State {
     }
 
     pub(super) fn associate(&mut self, coldkey: AccountId, hotkey: AccountId) -> Result<()> {
+        // Nothing costs anything here, so the number is bounded instead.
+        if self.body.owners.values().filter(|owner| **owner == coldkey).count() >= OWNED_HOTKEYS_MAX {
+            return refuse("TxRateLimitExceeded", format!("{coldkey} owns {OWNED_HOTKEYS_MAX} hotkeys already"));
+        }
         self.body_mut().owners.entry(hotkey).or_insert(coldkey);
         Ok(())
     }

@@ -18,5 +18,5 @@ pub fn quick() -> Options {
 pub fn metadata() -> Vec<u8> {
     let options = RuntimeOptions { scheduler: Scheduler::Modular, ..RuntimeOptions::default() };
     let storage = templar_chain_rpc::entries::storage(options.scheduler);
-    templar_chain_rpc::metadata::Metadata::new(&options, &storage).format(16).unwrap().to_vec()
+    templar_chain_rpc::metadata::Metadata::new(&options, 12_000, &storage).format(16).unwrap().to_vec()
 }
