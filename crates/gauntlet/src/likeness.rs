@@ -107,9 +107,7 @@ impl Gallery {
         let (pairs, across) = compare_across(rules, &shelf, &within, &earlier);
         alike.extend(pairs);
         // Earlier windows first among equals, so that a bound never hides a replay behind a large group.
-        alike.sort_by(|a, b| {
-            b.cosine.total_cmp(&a.cosine).then((a.other_window, a.uid, a.other).cmp(&(b.other_window, b.uid, b.other)))
-        });
+        alike.sort_by(|a, b| b.cosine.total_cmp(&a.cosine).then((a.other_window, a.uid, a.other).cmp(&(b.other_window, b.uid, b.other))));
         alike.truncate(ALIKE_MAX);
         let agreements = shelf.sent.iter().zip(&within).map(|(sent, within)| Agreement { uid: sent.uid, cosine: agreement(within) });
         Survey { within: background, across, alike, agreements: agreements.collect(), empty }
@@ -168,8 +166,7 @@ fn compare_within(shelf: &Shelf, within: &[Within]) -> (Vec<Likeness>, Backgroun
                 let (a, b) = (&shelf.sent[i], &shelf.sent[j]);
                 let plain = a.sketch.cosine(&b.sketch);
                 // The sum without both: s − a − b.
-                let others_squared =
-                    within[i].sum_squared + 2.0 + 2.0 * plain - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
+                let others_squared = within[i].sum_squared + 2.0 + 2.0 * plain - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
                 let with_others = |within: &Within| within.with_sum - 1.0 - plain;
                 let (ac, bc) = ([with_others(&within[i]), 0.0], [with_others(&within[j]), 0.0]);
                 let cosine = partial(plain, ac, bc, [[others_squared, 0.0], [0.0, 0.0]]);

@@ -240,7 +240,12 @@ impl Observation {
         if !sound {
             return Err(ObservationError::Likeness { window });
         }
-        let named = survey.alike.iter().map(|pair| pair.uid).chain(survey.agreements.iter().map(|agreement| agreement.uid)).chain(survey.empty.iter().copied());
+        let named = survey
+            .alike
+            .iter()
+            .map(|pair| pair.uid)
+            .chain(survey.agreements.iter().map(|agreement| agreement.uid))
+            .chain(survey.empty.iter().copied());
         match named.into_iter().find(|uid| !accepted.contains(uid)) {
             Some(uid) => Err(ObservationError::NotAccepted { uid, what: "compared", window }),
             None => Ok(()),

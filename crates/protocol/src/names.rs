@@ -18,6 +18,8 @@ pub const ACCEPTED: &str = "accepted/";
 pub const MANIFESTS: &str = "manifests/";
 /// Folder of the checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints/";
+/// Folder of a validator's score sheets.
+pub const SCORES: &str = "scores/";
 
 /// A miner's commit.
 pub fn commit(window: Window, uid: Uid) -> String {
@@ -44,7 +46,17 @@ pub fn checkpoint(file: &Digest) -> String {
     format!("{CHECKPOINTS}{file}.safetensors")
 }
 
-/// The window in a name made by [`commit`], [`object`], [`accepted`] or [`manifest`]; none for other names.
+/// A validator's score sheet of a window.
+pub fn score_sheet(window: Window) -> String {
+    format!("{SCORES}{window:010}-sheet.json", window = window.0)
+}
+
+/// The state of a validator's scores before a window.
+pub fn score_state(window: Window) -> String {
+    format!("{SCORES}{window:010}-state.json", window = window.0)
+}
+
+/// The window in a name made by [`commit`], [`object`], [`accepted`], [`manifest`], [`score_sheet`] or [`score_state`]; none for other names.
 pub fn window_of(name: &str) -> Option<Window> {
     let (_, file) = name.rsplit_once('/')?;
     let (digits, _) = file.split_once('-')?;
@@ -61,7 +73,13 @@ mod tests {
     #[test]
     fn windows_are_read_back() {
         for window in [0, 7, 9_999_999_999, 12_345_678_901] {
-            for name in [commit(Window(window), Uid(3)), object(Window(window), Uid(0)), manifest(Window(window), 1)] {
+            for name in [
+                commit(Window(window), Uid(3)),
+                object(Window(window), Uid(0)),
+                manifest(Window(window), 1),
+                score_sheet(Window(window)),
+                score_state(Window(window)),
+            ] {
                 assert_eq!(window_of(&name), Some(Window(window)), "{name}");
             }
         }

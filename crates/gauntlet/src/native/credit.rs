@@ -42,11 +42,7 @@ fn threshold(rules: &LikenessRules, floor: f64, background: &Background) -> f64 
 
 /// The cosine that counts, and what it is compared with.
 fn compared(rules: &LikenessRules, pair: &Likeness, objects: usize, floor: f64, background: &Background) -> (f64, f64) {
-    if objects <= rules.few_objects {
-        (pair.plain, rules.few_floor)
-    } else {
-        (pair.cosine, threshold(rules, floor, background))
-    }
+    if objects <= rules.few_objects { (pair.plain, rules.few_floor) } else { (pair.cosine, threshold(rules, floor, background)) }
 }
 
 /// The check that a miner's object is not an earlier window's; none when it is alike to none.

@@ -290,8 +290,7 @@ impl Validator {
     }
 
     fn score(&mut self, window: Window, measurements: &[Measurement]) -> Result<(), Box<dyn std::error::Error>> {
-        let observation =
-            Observation { window, members: self.members(), measurements: measurements.to_vec(), survey: Survey::default() };
+        let observation = Observation { window, members: self.members(), measurements: measurements.to_vec(), survey: Survey::default() };
         let mut scorer = self.scorer.clone();
         let verdict = scorer.observe(&observation)?;
         write_atomically(&self.scores_path, &serde_json::to_vec(&scorer)?)?;
