@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use templar_gauntlet::ScoreSheet;
 use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 
 /// Version of the entries.
@@ -101,6 +102,8 @@ pub enum Entry {
         #[serde(flatten)]
         evaluation: PeerEvaluation,
     },
+    /// A window was scored: the whole score sheet, as it is published.
+    Scored(Box<ScoreSheet>),
     /// Weights were put on the chain.
     Weights {
         /// The window.

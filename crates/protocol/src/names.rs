@@ -20,6 +20,8 @@ pub const MANIFESTS: &str = "manifests/";
 pub const CHECKPOINTS: &str = "checkpoints/";
 /// Folder of a validator's score sheets.
 pub const SCORES: &str = "scores/";
+/// A validator's newest score sheet, a copy under a name that does not change.
+pub const SCORES_LATEST: &str = "scores/latest.json";
 
 /// A miner's commit.
 pub fn commit(window: Window, uid: Uid) -> String {
