@@ -54,7 +54,7 @@ impl Command {
             Self::Chain(args) => args.run(),
             Self::Store(args) => args.run(),
             Self::Data(args) => args.run().map(|()| ExitCode::SUCCESS),
-            Self::Wallet(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Wallet(args) => args.run(),
             Self::Params(args) => args.run(),
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),

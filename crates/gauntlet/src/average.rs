@@ -14,6 +14,16 @@ impl BinaryMovingAverage {
         self.0
     }
 
+    /// An average that stands at `value`, clamped to [−1, 1]; NaN becomes 0.
+    pub fn of(value: f32) -> Self {
+        Self(if value.is_nan() { 0.0 } else { value.clamp(-1.0, 1.0) })
+    }
+
+    /// Multiplies the average with `factor`, in [0, 1].
+    pub fn scale(&mut self, factor: f32) {
+        *self = Self::of(self.0 * factor);
+    }
+
     /// Takes in one indicator, `better` for +1, with weight `alpha` in (0, 1].
     pub fn update(&mut self, better: bool, alpha: f64) {
         let indicator = if better { 1.0 } else { -1.0 };

@@ -7,7 +7,9 @@
 //! * [`native`]: the native rules: who is evaluated, what a window shows, what weight follows.
 //! * [`rating`]: the Plackett–Luce rating of spec validator §3.
 //! * [`average`]: the moving average of "did better on its own data" (spec validator §2.6).
-//! * [`sheet`]: what a validator publishes of a window, and the same scores computed again from it.
+//! * [`rules`]: rule sets as data, each with a digest.
+//! * [`mod@reference`]: the scoring of the Python reference, number by number.
+//! * [`sheet`]: what a validator publishes of a window, and how anybody computes it again.
 //! * [`weights`]: weights with their reasons, and the chain's integers.
 //!
 //! The crate is pure and deterministic: the same calls give the same bits, and no number that it returns or keeps is NaN
@@ -22,6 +24,8 @@ pub mod measure;
 pub mod native;
 pub mod observation;
 pub mod rating;
+pub mod reference;
+pub mod rules;
 pub mod sheet;
 #[cfg(test)]
 mod test_noise;
@@ -30,8 +34,9 @@ pub mod weights;
 pub use average::BinaryMovingAverage;
 pub use likeness::{Gallery, Sent};
 pub use measure::{GradientScore, Losses, MeasureError};
-pub use native::{Check, Chosen, Judgement, NativeRules, PeerState, Penalty, ScoreError, Scorer, Turn, Verdict};
+pub use native::{Check, Chosen, Judgement, LoadError, Loaded, NativeRules, PeerState, Penalty, ScoreError, Scorer, Turn, Verdict};
 pub use observation::{Agreement, Background, Fate, Likeness, Measurement, Member, Observation, ObservationError, Survey};
 pub use rating::{PlackettLuce, Rating, RatingError};
-pub use sheet::{Arrival, Drawn, Recomputed, ScoreSheet, Seed, SheetError, recompute};
+pub use rules::{RuleSet, Rules, RulesError};
+pub use sheet::{Dispute, Samples, ScoreSheet, Seed};
 pub use weights::{PeerWeight, Weights, to_u16};

@@ -2,8 +2,9 @@
 //!
 //! Honest objects of a window are alike too: all of them point down the same slope. What tells copies from independent work is what is left
 //! without that. So the cosine of two updates is taken of what remains when the sum of all *other* updates of their windows is
-//! projected out of both (a partial correlation). Independent work leaves cosines near zero, a copy leaves 1, a copy of which a part was
-//! replaced leaves about the share that was kept.
+//! projected out of both (a partial correlation). A sum of few updates tells only roughly what is common: with K others, of which two are alike by ρ,
+//! independent work leaves ρ/(1 + Kρ), which is therefore taken for zero (ρ is the median of the window's own pairs). Then independent
+//! work leaves cosines near zero, a copy leaves 1, a copy of which a part was replaced leaves about the share that was kept.
 //!
 //! Within a window nobody can aim at another's object: when objects become known, all commits are made. Two alike objects of a window therefore
 //! have one trainer behind them, and no victim. Of two alike objects of different windows the later one is the copy.
@@ -14,6 +15,7 @@ use crate::native::rules::LikenessRules;
 use crate::observation::{ALIKE_MAX, Agreement, Background, Likeness, Survey};
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use templar_codec::{SKETCH_LEN, Sketch, sketch::dot};
 use templar_protocol::{AccountId, Uid, Window};
 
@@ -71,7 +73,8 @@ impl Shelf {
 /// The objects of the last windows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gallery {
-    shelves: VecDeque<Shelf>,
+    /// Shared, so that a copy of the gallery is cheap.
+    shelves: VecDeque<Arc<Shelf>>,
 }
 
 impl Gallery {
@@ -89,7 +92,7 @@ impl Gallery {
     pub fn keep(&mut self, rules: &LikenessRules, window: Window, sent: Vec<Sent>) {
         let last = self.shelves.back().map(|shelf| shelf.window);
         if last.is_none_or(|last| last < window) {
-            self.shelves.push_back(Shelf::new(window, sent));
+            self.shelves.push_back(Arc::new(Shelf::new(window, sent)));
         }
         self.shelves.retain(|shelf| shelf.window.0.saturating_add(rules.memory_windows as u64) > window.0);
     }
@@ -103,7 +106,7 @@ impl Gallery {
         let within = shelf.within();
         let (pairs, background) = compare_within(&shelf, &within);
         let mut alike: Vec<Likeness> = pairs.into_iter().filter(|pair| is_reported(rules, pair)).collect();
-        let earlier: Vec<&Shelf> = self.shelves.iter().filter(|other| other.window < window).collect();
+        let earlier: Vec<&Shelf> = self.shelves.iter().map(Arc::as_ref).filter(|other| other.window < window).collect();
         let (pairs, across) = compare_across(rules, &shelf, &within, &earlier);
         alike.extend(pairs);
         // Earlier windows first among equals, so that a bound never hides a replay behind a large group.
@@ -175,7 +178,10 @@ fn compare_within(shelf: &Shelf, within: &[Within]) -> (Vec<Likeness>, Backgroun
             row.collect()
         })
         .collect();
-    let pairs: Vec<Likeness> = rows.into_iter().flatten().collect();
+    let mut pairs: Vec<Likeness> = rows.into_iter().flatten().collect();
+    let common = background(pairs.iter().map(|pair| pair.plain).collect()).median.clamp(0.0, 0.99);
+    let usual = common / (1.0 + count.saturating_sub(2) as f64 * common);
+    pairs.iter_mut().for_each(|pair| pair.cosine = ((pair.cosine - usual) / (1.0 - usual)).clamp(-1.0, 1.0));
     let background = background(pairs.iter().map(|pair| pair.cosine).collect());
     (pairs, background)
 }

@@ -49,6 +49,23 @@ fn independent_work_is_not_alike_however_much_is_common() {
 }
 
 #[test]
+fn few_independent_objects_are_not_alike_and_copies_among_few_are() {
+    let rules = NativeRules::default().likeness;
+    for count in [3, 4, 5, 6, 8] {
+        for common in [0.2, 0.5, 0.8] {
+            let mut objects = honest(7, count, common);
+            let survey = Gallery::new().survey(&rules, Window(7), &objects);
+            assert!(survey.alike.iter().all(|pair| pair.cosine < 0.3), "{count} with {common} in common: {:?}", survey.alike);
+            objects.push(diluted(&objects[0], count, 0.95, 3));
+            let survey = Gallery::new().survey(&rules, Window(7), &objects);
+            let alike: Vec<_> =
+                survey.alike.iter().filter(|pair| pair.cosine >= rules.group_floor).map(|pair| (pair.uid.0, pair.other.0)).collect();
+            assert_eq!(alike, [(0, count)], "{count} with {common} in common: {:?}", survey.alike);
+        }
+    }
+}
+
+#[test]
 fn copies_of_a_former_window_are_found() {
     let rules = NativeRules::default().likeness;
     for common in [0.0, 0.5, 0.8] {

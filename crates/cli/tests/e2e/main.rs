@@ -13,3 +13,4 @@ mod lab;
 mod models;
 mod succession;
 mod training;
+mod wallets;

@@ -2,19 +2,20 @@
 //!
 //! Two scorers with the same digest and the same observations hold the same bits. docs/scoring.md says why each number is what it is.
 
+use crate::rules::{OutOfRange, RuleSet, Rules, in_range};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use templar_protocol::{Digest, hparams::Evaluation};
 
-/// The shipped parameters.
-const NATIVE_1: &str = include_str!("../../rules/native-1.json");
+/// Name of the shipped rule set.
+pub const NAME: &str = "native-1";
+/// Its version.
+const VERSION: u32 = 1;
 
 /// The parameters of the native rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NativeRules {
-    /// Name of the rule set.
-    pub name: String,
     /// Most miners evaluated in one window.
     pub uids_per_window: usize,
     /// Share of those places that go to whoever has waited longest, in [0, 1].
@@ -87,7 +88,10 @@ pub struct StandingRules {
 
 impl Default for NativeRules {
     fn default() -> Self {
-        serde_json::from_str(NATIVE_1).expect("the shipped rules are read by a test")
+        match RuleSet::named(NAME).map(|set| set.rules) {
+            Ok(Rules::Native(rules)) => *rules,
+            other => unreachable!("the shipped rules are read by a test, and are native: {other:?}"),
+        }
     }
 }
 
@@ -97,9 +101,53 @@ impl NativeRules {
         Self { score_evaluations: evaluation.score_windows, ..Self::default() }
     }
 
-    /// blake3 of the parameters as JSON text.
+    /// These parameters as a rule set.
+    pub fn rule_set(&self) -> RuleSet {
+        RuleSet { name: NAME.into(), version: VERSION, rules: Rules::Native(Box::new(self.clone())) }
+    }
+
+    /// Digest of the rule set.
     pub fn digest(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).expect("numbers, texts and maps of texts can be written as JSON"))
+        self.rule_set().digest()
+    }
+
+    /// Whether every number is finite and in its range.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn validate(&self) -> Result<(), OutOfRange> {
+        let share = |key, value: f64| in_range(key, value, (0.0..=1.0).contains(&value), "from 0 to 1");
+        let sigmas = |key, value: f64| in_range(key, value, (0.0..=100.0).contains(&value), "from 0 to 100");
+        let windows = |key, value: f64| in_range(key, value, value > 0.0 && value <= 1e6, "above 0, at most a million");
+        let count = |key, value: usize, most: usize| in_range(key, value as f64, (1..=most).contains(&value), "at least 1 and not absurd");
+        count("uids_per_window", self.uids_per_window, 4096)?;
+        share("longest_wait_share", self.longest_wait_share)?;
+        share("suspect_share", self.suspect_share)?;
+        let both = self.longest_wait_share + self.suspect_share;
+        in_range("suspect_share", both, both <= 1.0, "at most 1 together with longest_wait_share")?;
+        count("score_evaluations", self.score_evaluations, 4096)?;
+        in_range("prior_observations", self.prior_observations, (0.0..=1e6).contains(&self.prior_observations), "from 0 to a million")?;
+        sigmas("useful_sigmas", self.useful_sigmas)?;
+        in_range("exponent", self.exponent, (0.1..=10.0).contains(&self.exponent), "from 0.1 to 10")?;
+        count("change_evaluations", self.change_evaluations, 64)?;
+        sigmas("change_sigmas", self.change_sigmas)?;
+        count("credit_windows", self.credit_windows, 4096)?;
+        share("outage_share", self.outage_share)?;
+        in_range("outage_share", self.outage_share, self.outage_share > 0.0, "above 0")?;
+        sigmas("harm_sigmas", self.harm_sigmas)?;
+        windows("work_half_life_evaluations", self.work_half_life_evaluations)?;
+        sigmas("work_sigmas", self.work_sigmas)?;
+        let cosine = |key, value: f64| in_range(key, value, (-1.0..=1.0).contains(&value), "from -1 to 1");
+        cosine("likeness.report_floor", self.likeness.report_floor)?;
+        cosine("likeness.group_floor", self.likeness.group_floor)?;
+        cosine("likeness.replay_floor", self.likeness.replay_floor)?;
+        cosine("likeness.few_floor", self.likeness.few_floor)?;
+        sigmas("likeness.background_sigmas", self.likeness.background_sigmas)?;
+        count("likeness.memory_windows", self.likeness.memory_windows, 64)?;
+        windows("standing.recovery_half_life_windows", self.standing.recovery_half_life_windows)?;
+        let floor = self.standing.floor;
+        in_range("standing.floor", floor, floor > 0.0 && floor <= 1.0, "above 0, at most 1")?;
+        self.standing.factors.values().try_for_each(|factor| share("standing.factors", *factor))
     }
 }
 
@@ -110,11 +158,25 @@ mod tests {
     #[test]
     fn the_shipped_rules_are_read_and_have_a_digest_of_their_own() {
         let rules = NativeRules::default();
-        assert_eq!(rules.name, "native-1");
-        assert!(rules.standing.factors.values().all(|factor| (0.0..1.0).contains(factor)));
+        assert_eq!(rules.rule_set(), RuleSet::named(NAME).unwrap(), "name and version are those of the file");
         let other = NativeRules { exponent: 2.0, ..rules.clone() };
         assert_ne!(rules.digest(), other.digest());
         let back: NativeRules = serde_json::from_str(&serde_json::to_string(&rules).unwrap()).unwrap();
         assert_eq!((back.digest(), back), (rules.digest(), rules));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let fails = |change: fn(&mut NativeRules), key: &str| {
+            let mut rules = NativeRules::default();
+            change(&mut rules);
+            assert_eq!(rules.validate().unwrap_err().key, key);
+        };
+        fails(|rules| rules.exponent = f64::NAN, "exponent");
+        fails(|rules| rules.uids_per_window = 0, "uids_per_window");
+        fails(|rules| rules.suspect_share = 0.7, "suspect_share");
+        fails(|rules| rules.likeness.memory_windows = 1000, "likeness.memory_windows");
+        fails(|rules| _ = rules.standing.factors.insert("late".into(), 1.5), "standing.factors");
+        fails(|rules| rules.standing.floor = 0.0, "standing.floor");
     }
 }

@@ -42,7 +42,7 @@ pub struct PeerState {
 }
 
 impl PeerState {
-    fn new(uid: Uid, since: Window) -> Self {
+    pub(super) fn new(uid: Uid, since: Window) -> Self {
         let (scores, credits, work) = (VecDeque::new(), VecDeque::new(), WorkMark::default());
         Self { uid, since, scores, credits, work, standing: 1.0, last_evaluated: None }
     }
@@ -110,6 +110,16 @@ impl Scorer {
     /// The rules.
     pub fn rules(&self) -> &NativeRules {
         &self.rules
+    }
+
+    /// Version of the structure.
+    pub(super) fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    /// Goes on under other rules.
+    pub(super) fn adopt(&mut self, rules: NativeRules) {
+        self.rules = rules;
     }
 
     /// The last window observed.
@@ -218,9 +228,9 @@ impl Scorer {
             case.credit = Some(0.0);
             case.offences.push(("null-update".into(), "its object changes nothing".into()));
         }
-        if let Some((check, alike)) = credit::group_check(rules, observation, uid) {
+        if let Some((check, share)) = credit::group_check(rules, observation, uid) {
             if !check.passed {
-                case.credit = case.credit.map(|credit| credit / (1.0 + alike));
+                case.credit = case.credit.map(|credit| credit * share);
             }
             case.checks.push(check);
         }
