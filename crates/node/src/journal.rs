@@ -152,10 +152,10 @@ pub struct PeerEvaluation {
     pub gradient_score: f64,
     /// Standard error of the gradient score over the sequences.
     pub standard_error: f64,
-    /// Binary moving average of "own data gains more than random data".
-    pub binary_average: f64,
-    /// Ordinal of the rating.
-    pub ordinal: f64,
+    /// Share of the pairs of an own and a random sequence in which the own one gained more; 0.5 without training on own data.
+    pub advantage: f64,
+    /// The factor that offences have left, in (0, 1].
+    pub standing: f64,
     /// The weight that it would get now.
     pub weight: f64,
     /// What the measurement has shown, in words.

@@ -15,16 +15,16 @@ use crate::recipe;
 use crate::signed;
 use crate::state::write_atomically;
 use crate::stop::Stop;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use templar_chain::Wait;
 use templar_data::Tokenizer;
-use templar_gauntlet::{Judgement, Losses, Measurement, PeerWeight, Scorer, ScorerConfig, to_u16};
+use templar_gauntlet::{Fate, Judgement, Losses, Measurement, Member, NativeRules, Observation, PeerWeight, Scorer, Survey, to_u16};
 use templar_model::checkpoint;
 use templar_protocol::messages::{CheckpointPointer, MANIFEST_BYTES_MAX};
-use templar_protocol::{AccountId, Digest, Uid, Window, names};
+use templar_protocol::{Digest, Uid, Window, names};
 use templar_store::ErrorKind;
 use templar_tensor::Executor;
 
@@ -263,21 +263,38 @@ impl Validator {
     }
 
     fn score(&mut self, window: Window, measurements: &[Measurement]) -> Result<(), Box<dyn std::error::Error>> {
-        let members: BTreeMap<Uid, AccountId> = {
-            let roster = &self.node.round().roster;
-            roster.miners.iter().chain(&roster.validators).map(|member| (member.uid, member.hotkey)).collect()
-        };
+        let observation =
+            Observation { window, members: self.members(), measurements: measurements.to_vec(), survey: Survey::default() };
         let mut scorer = self.scorer.clone();
-        scorer.retain(&members);
-        let judgements = scorer.observe(window, measurements)?;
+        let verdict = scorer.observe(&observation)?;
         write_atomically(&self.scores_path, &serde_json::to_vec(&scorer)?)?;
         self.scorer = scorer;
         let weights = self.scorer.weights();
-        for (judgement, measurement) in judgements.iter().zip(measurements) {
-            let weight = weights.peers.iter().find(|peer| peer.uid == judgement.uid);
+        for measurement in measurements {
+            let Some(judgement) = verdict.of(measurement.uid) else { continue };
+            let weight = weights.of(judgement.uid);
             self.node.ctx.note(Entry::Evaluated { window, evaluation: peer_evaluation(judgement, measurement, weight) });
         }
         Ok(())
+    }
+
+    /// The miners of the round with what became of their objects.
+    fn members(&self) -> Vec<Member> {
+        let manifest = self.decided.as_ref().map(|decided| &decided.manifest);
+        let fate = |uid: Uid| {
+            let accepted = manifest.and_then(|manifest| manifest.accepted.iter().find(|accepted| accepted.uid == uid));
+            let refused = manifest.and_then(|manifest| manifest.refused.iter().find(|refused| refused.uid == uid));
+            match (accepted, refused) {
+                (Some(accepted), _) => Fate::Accepted { object: accepted.object },
+                (None, Some(refused)) if refused.kind == "unreachable" => Fate::Unreachable { why: refused.reason.clone() },
+                (None, Some(refused)) if refused.kind != "absent" => {
+                    Fate::Refused { kind: refused.kind.clone(), reason: refused.reason.clone() }
+                }
+                _ => Fate::Absent,
+            }
+        };
+        let miners = self.node.round().roster.miners.iter();
+        miners.map(|member| Member { uid: member.uid, hotkey: member.hotkey, fate: fate(member.uid) }).collect()
     }
 
     async fn set_weights(&mut self, window: Window) -> Outcome {
@@ -409,10 +426,10 @@ fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: Opt
         uid: judgement.uid,
         own_loss: pair(&measurement.own),
         random_loss: pair(&measurement.random),
-        gradient_score: judgement.random.value,
-        standard_error: judgement.random.standard_error,
-        binary_average: f64::from(judgement.binary_moving_average),
-        ordinal: judgement.ordinal,
+        gradient_score: judgement.random.map_or(0.0, |score| score.value),
+        standard_error: judgement.random.map_or(0.0, |score| score.standard_error),
+        advantage: judgement.advantage.unwrap_or(0.5),
+        standing: judgement.standing,
         weight: weight.map_or(0.0, |weight| weight.weight),
         reason: judgement.reason.clone(),
         weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
@@ -421,8 +438,7 @@ fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: Opt
 
 /// The scores of a former process, or fresh ones; damage is said and costs the history, not the validator.
 fn load_scores(node: &Node, path: &std::path::Path) -> Scorer {
-    let config = ScorerConfig::from(&node.run.hparams().evaluation);
-    let fresh = || Scorer::new(config);
+    let fresh = || Scorer::new(NativeRules::for_run(&node.run.hparams().evaluation));
     let bytes = match std::fs::metadata(path).and_then(|meta| if meta.len() > SCORES_BYTES_MAX { Ok(vec![]) } else { std::fs::read(path) })
     {
         Ok(bytes) => bytes,
