@@ -1,0 +1,109 @@
+//! The one place that turns the simulation's facts into what the scoring rules look at.
+
+use crate::record::Record;
+use crate::seat::Seat;
+use crate::store::NodeIndex;
+use crate::world::World;
+use std::cell::RefMut;
+use std::collections::BTreeMap;
+use templar_codec::Opened;
+use templar_gauntlet::{Fate, Measurement, Member, NativeRules, Observation, Scorer, Survey};
+use templar_node::journal::{Entry, PeerEvaluation};
+use templar_node::round::Round;
+use templar_node::run::Run;
+use templar_node::validator::collect::Collected;
+use templar_protocol::messages::Manifest;
+use templar_protocol::{Digest, Uid, Window};
+
+/// What one validator keeps of all miners.
+#[derive(Clone)]
+pub struct Scores {
+    scorer: Scorer,
+}
+
+impl Scores {
+    /// Scores that have seen nothing.
+    pub fn new(run: &Run) -> Self {
+        Self { scorer: Scorer::new(NativeRules::for_run(&run.hparams().evaluation)) }
+    }
+
+    /// The members of a round with their fates, and which of their objects are alike.
+    pub fn look(&mut self, _world: &World, round: &Round, manifest: &Manifest, collected: &Collected, _peers: &[Opened]) -> (Vec<Member>, Survey) {
+        let accepted: BTreeMap<Uid, Digest> = manifest.accepted.iter().map(|accepted| (accepted.uid, accepted.object)).collect();
+        let seen = |uid: Uid| collected.window == manifest.window && collected.objects.contains_key(&uid);
+        let refused = |uid: Uid| {
+            let own = collected.refused.iter().find(|refused| collected.window == manifest.window && refused.uid == uid);
+            own.or_else(|| manifest.refused.iter().find(|refused| refused.uid == uid))
+        };
+        let fate = |uid: Uid| match (accepted.get(&uid), refused(uid)) {
+            (Some(object), _) => Fate::Accepted { object: *object },
+            (None, _) if seen(uid) => Fate::Omitted { object: Digest::of(&collected.objects[&uid]), why: "the manifest leaves it out".into() },
+            (None, Some(refused)) if refused.kind == "unreachable" => Fate::Unreachable { why: refused.reason.clone() },
+            (None, Some(refused)) if refused.kind != "absent" => {
+                Fate::Refused { kind: refused.kind.clone(), reason: refused.reason.clone() }
+            }
+            _ => Fate::Absent,
+        };
+        let members = round.roster.miners.iter().map(|member| Member { uid: member.uid, hotkey: member.hotkey, fate: fate(member.uid) });
+        (members.collect(), Survey::default())
+    }
+
+    /// Who is evaluated.
+    pub fn choose(&self, seed: &Digest, members: &[Member], survey: &Survey) -> Vec<Uid> {
+        self.scorer.choose(seed, members, survey).into_iter().map(|chosen| chosen.uid).collect()
+    }
+
+    /// Takes in a window.
+    ///
+    /// # Errors
+    /// Why the window was not scored.
+    pub fn observe(
+        &mut self,
+        seat: &Seat,
+        window: Window,
+        members: Vec<Member>,
+        survey: Survey,
+        measurements: &[Measurement],
+    ) -> Result<(), String> {
+        let observation = Observation { window, members, measurements: measurements.to_vec(), survey };
+        let verdict = self.scorer.observe(&observation).map_err(|error| error.to_string())?;
+        let weights = self.scorer.weights();
+        for measurement in measurements {
+            let Some(judgement) = verdict.of(measurement.uid) else { continue };
+            let weight = weights.of(measurement.uid);
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            seat.note(&Entry::Evaluated {
+                window,
+                evaluation: PeerEvaluation {
+                    uid: measurement.uid,
+                    own_loss: [mean(&measurement.own.before), mean(&measurement.own.after)],
+                    random_loss: [mean(&measurement.random.before), mean(&measurement.random.after)],
+                    gradient_score: judgement.random.map_or(0.0, |score| score.value),
+                    standard_error: judgement.random.map_or(0.0, |score| score.standard_error),
+                    advantage: judgement.advantage.unwrap_or(0.5),
+                    standing: judgement.standing,
+                    weight: weight.map_or(0.0, |weight| weight.weight),
+                    reason: judgement.reason.clone(),
+                    weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
+                },
+            });
+        }
+        let mut record: RefMut<'_, Record> = seat.world.record.borrow_mut();
+        let node = |hotkey| seat.node_of(hotkey);
+        for judgement in verdict.peers.iter().filter(|judgement| !judgement.penalties.is_empty()) {
+            let Some(miner): Option<NodeIndex> = node(&judgement.hotkey) else { continue };
+            record.penalties.entry((seat.index, miner)).or_default().insert(window.0);
+        }
+        if seat.index == 0 {
+            for measurement in measurements.iter().filter(|m| node(&m.hotkey).is_some_and(|n| seat.world.node(n).attack.is_none())) {
+                record.gauge.add(measurement);
+            }
+        }
+        Ok(())
+    }
+
+    /// The weights that the kept scores give now.
+    pub fn weights(&self) -> Vec<(Uid, f64)> {
+        self.scorer.weights().nonzero()
+    }
+}
