@@ -9,6 +9,10 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> u64;
     /// Returns when [`Clock::now_ms`] is at least `ms`; at once when it is already.
     fn sleep_until(&self, ms: u64) -> BoxFuture<'_, ()>;
+    /// Whether this time stands still while the node works, so that nothing real may be measured by it.
+    fn is_virtual(&self) -> bool {
+        false
+    }
 }
 
 /// The machine's own clock. Its time follows the system's at the start and cannot jump afterwards.

@@ -105,6 +105,10 @@ impl Clock for PacedClock {
         self.shared.lock().now_ms
     }
 
+    fn is_virtual(&self) -> bool {
+        true
+    }
+
     fn sleep_until(&self, ms: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let Some((asleep, woken)) = self.shared.sleep(self.fork, ms) else { return };

@@ -16,6 +16,8 @@ use templar_wallet::{Keypair, Signer};
 
 /// The longest that one request to a bucket for a small object may take.
 pub const SMALL_REQUEST: Duration = Duration::from_secs(30);
+/// The least real time for a request where the node's time is virtual: only a peer that hangs must be given up, not a slow machine.
+const VIRTUAL_LEAST: Duration = Duration::from_secs(60);
 const RETRY_MS: u64 = 500;
 /// Handles on peers' buckets that are kept open.
 const PEER_BUCKETS_MAX: usize = 4096;
@@ -197,6 +199,7 @@ impl Context {
     /// The deadline of a request that must be answered by `until_ms` of the node's clock, but always has `least` of real time.
     pub fn deadline(&self, until_ms: u64, least: Duration) -> Deadline {
         let left = Duration::from_millis(until_ms.saturating_sub(self.now_ms()));
+        let least = if self.clock.is_virtual() { least.max(VIRTUAL_LEAST) } else { least };
         Deadline::within(left.max(least).min(Duration::from_secs(600)))
     }
 }

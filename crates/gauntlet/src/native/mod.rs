@@ -12,6 +12,7 @@
 
 pub mod choose;
 pub mod credit;
+pub mod migrate;
 pub mod quality;
 pub mod rules;
 pub mod scorer;
@@ -21,6 +22,7 @@ mod weigh;
 pub mod work;
 
 pub use choose::{Chosen, Turn};
+pub use migrate::{LoadError, Loaded};
 pub use rules::NativeRules;
 pub use scorer::{PeerState, ScoreError, Scorer};
 pub use verdict::{Check, Judgement, Penalty, Verdict};

@@ -42,7 +42,7 @@ pub struct PeerState {
 }
 
 impl PeerState {
-    fn new(uid: Uid, since: Window) -> Self {
+    pub(super) fn new(uid: Uid, since: Window) -> Self {
         let (scores, credits, work) = (VecDeque::new(), VecDeque::new(), WorkMark::default());
         Self { uid, since, scores, credits, work, standing: 1.0, last_evaluated: None }
     }
@@ -110,6 +110,11 @@ impl Scorer {
     /// The rules.
     pub fn rules(&self) -> &NativeRules {
         &self.rules
+    }
+
+    /// Goes on under other rules.
+    pub(super) fn adopt(&mut self, rules: NativeRules) {
+        self.rules = rules;
     }
 
     /// The last window observed.

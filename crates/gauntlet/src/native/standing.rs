@@ -10,7 +10,7 @@ use super::verdict::Penalty;
 /// Standing `windows` windows later, without new offences.
 pub(crate) fn recover(rules: &StandingRules, standing: f64, windows: u64) -> f64 {
     let kept = 0.5f64.powf(windows as f64 / rules.recovery_half_life_windows.max(1e-9));
-    (1.0 - (1.0 - standing) * kept).clamp(rules.floor, 1.0)
+    (1.0 - (1.0 - standing) * kept).max(standing).clamp(rules.floor, 1.0)
 }
 
 /// The penalty for an offence of `kind`, or none where the rules name no factor for it.

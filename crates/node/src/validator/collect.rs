@@ -3,6 +3,7 @@
 //! Only a commit that was read before anything was revealed counts. Every object is checked against its commit, its seal, the model's
 //! shapes, the assigned samples and θ; one peer's fault leaves every other peer's result as it is.
 
+use super::kept_commits::KeptCommits;
 use crate::context::Context;
 use crate::node::{Node, NodeError};
 use crate::position::Position;
@@ -15,6 +16,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use templar_codec::{Expect, Header, Opened, max_object_bytes};
@@ -90,7 +92,8 @@ struct Awaited {
 }
 
 /// Collects the window of `at`: objects that have not appeared by `upload_ends_ms` are late, downloads end at `until_ms`. `trusted` are the
-/// miners of the last manifest; their objects (all, when there is none) tell which θ the network is at.
+/// miners of the last manifest; their objects (all, when there is none) tell which θ the network is at. The commits are kept in the file
+/// `kept`; those that a former process read in time for this window count as read.
 ///
 /// # Errors
 /// The worker is gone or the data cannot be had; never a peer's fault.
@@ -100,48 +103,66 @@ pub async fn collect(
     upload_ends_ms: u64,
     until_ms: u64,
     trusted: &BTreeSet<Uid>,
+    kept: &Path,
 ) -> Result<Collected, NodeError> {
     let mut collected = Collected { window: at.window, ..Collected::default() };
     let bytes_max = node.worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
-    let awaited = read_commits(node, &mut collected, bytes_max).await;
+    match KeptCommits::load(kept, &node.run.id, at.window) {
+        Some(known) => (collected.commits, collected.refused) = (known.commits, known.refused),
+        None => {
+            read_commits(node, &mut collected, bytes_max).await;
+            let Collected { commits, refused, .. } = &collected;
+            let known = KeptCommits { run: node.run.id, window: at.window, commits: commits.clone(), refused: refused.clone() };
+            if let Err(error) = known.save(kept) {
+                node.ctx.warn(format!("the commits of window {} could not be kept in {}: {error}", at.window, kept.display()));
+            }
+        }
+    }
+    let awaited = awaited(node, &collected.commits);
     let fetched = fetch(node, &mut collected, awaited, upload_ends_ms, until_ms).await;
     check(node, &mut collected, at, fetched, trusted).await?;
     collected.refused.sort_by_key(|refused| refused.uid);
     Ok(collected)
 }
 
-async fn read_commits(node: &Node, collected: &mut Collected, bytes_max: u64) -> Vec<Awaited> {
+async fn read_commits(node: &Node, collected: &mut Collected, bytes_max: u64) {
     let (ctx, round) = (&node.ctx, node.round());
     // A bucket that does not answer must not cost the window: everybody waits for the manifest.
-    let deadline = Deadline::within(Duration::from_millis(node.run.hparams().timetable.upload_window_ms / 4).max(COMMIT_LEAST));
+    let deadline = ctx.deadline(0, Duration::from_millis(node.run.hparams().timetable.upload_window_ms / 4).max(COMMIT_LEAST));
     let reads = round.roster.miners.iter().filter(|member| member.hotkey != ctx.hotkey()).map(|member| async move {
         let bucket = ctx.bucket_of(member);
         let commit = match &bucket {
             None => Err(("no-bucket", "it has committed no bucket that this node may read".to_owned())),
             Some(bucket) => read_commit(bucket, &node.run.id, member, round.window, deadline).await,
         };
-        (member, bucket, commit)
+        (member, commit)
     });
     let mut reads: Vec<_> = futures::stream::iter(reads).buffer_unordered(REQUESTS_MAX).collect().await;
-    reads.sort_by_key(|(member, ..)| member.uid);
-    let mut awaited = Vec::new();
-    for (member, bucket, commit) in reads {
-        match (bucket, commit) {
-            (Some(bucket), Ok(commit)) if commit.object_bytes <= bytes_max => {
-                let commit = CommitRead { uid: member.uid, object: commit.object, object_bytes: commit.object_bytes };
-                collected.commits.push(commit.clone());
-                awaited.push(Awaited { member: member.clone(), bucket, commit });
+    reads.sort_by_key(|(member, _)| member.uid);
+    for (member, commit) in reads {
+        match commit {
+            Ok(commit) if commit.object_bytes <= bytes_max => {
+                let read = CommitRead { uid: member.uid, object: commit.object, object_bytes: commit.object_bytes };
+                collected.commits.push(read);
             }
-            (_, Ok(commit)) => {
+            Ok(commit) => {
                 let why = format!("its commit announces {} bytes; an object of this run has at most {bytes_max}", commit.object_bytes);
                 collected.refuse(member.uid, "oversized", why);
             }
             // A validator without a slot that does not mine is no news.
-            (_, Err(("absent" | "no-bucket", _))) if member.permit => {}
-            (_, Err((kind, why))) => collected.refuse(member.uid, kind, why),
+            Err(("absent" | "no-bucket", _)) if member.permit => {}
+            Err((kind, why)) => collected.refuse(member.uid, kind, why),
         }
     }
-    awaited
+}
+
+/// The miners whose objects `commits` announce.
+fn awaited(node: &Node, commits: &[CommitRead]) -> Vec<Awaited> {
+    let find = |commit: &CommitRead| {
+        let member = node.round().roster.member(commit.uid)?;
+        Some(Awaited { member: member.clone(), bucket: node.ctx.bucket_of(member)?, commit: commit.clone() })
+    };
+    commits.iter().filter_map(find).collect()
 }
 
 async fn read_commit(

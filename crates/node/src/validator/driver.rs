@@ -1,7 +1,8 @@
 //! The validator's driver: performs the machine's effects against the real world, one after the other.
 
 use super::collect::{Collected, collect, keep_copies};
-use super::evaluate::{Subject, evaluate};
+use super::evaluate::{Source, Subject, evaluate, read_shard};
+use super::kept_commits::{KEPT_COMMITS_FILE, KeptCommits};
 use super::machine::{Action, Event, Outcome, ValidatorMachine};
 use super::start::{StartRun, keep_descriptor, start_run};
 use crate::context::Context;
@@ -37,6 +38,7 @@ pub struct Validator {
     machine: ValidatorMachine,
     scorer: Scorer,
     scores_path: PathBuf,
+    commits_path: PathBuf,
     model_dir: PathBuf,
     tokenizer: Tokenizer,
     held_out: Arc<Vec<u32>>,
@@ -75,6 +77,7 @@ impl Validator {
             machine,
             scorer,
             scores_path,
+            commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
             tokenizer,
             held_out: held_out.into(),
@@ -117,7 +120,8 @@ impl Validator {
         let (name, outcome) = match action {
             Action::Look(window) => {
                 let (times, ending) = self.node.look(window).await?;
-                ("look", Outcome::Looked { now_ms: times.now_ms, ending })
+                let commits_kept = KeptCommits::load(&self.commits_path, &self.node.run.id, window).is_some();
+                ("look", Outcome::Looked { now_ms: times.now_ms, ending, commits_kept })
             }
             Action::AwaitReveal(window) => {
                 let (now_ms, ending) = self.node.await_reveal(window).await?;
@@ -139,7 +143,7 @@ impl Validator {
     }
 
     async fn collect(&mut self, at: &Position, upload_ends_ms: u64, until_ms: u64) -> Result<Outcome, NodeError> {
-        self.collected = collect(&self.node, at, upload_ends_ms, until_ms, &self.trusted).await?;
+        self.collected = collect(&self.node, at, upload_ends_ms, until_ms, &self.trusted, &self.commits_path).await?;
         let window = at.window;
         for refused in &self.collected.refused {
             let (kind, reason) = (refused.kind.clone(), refused.reason.clone());
@@ -225,17 +229,19 @@ impl Validator {
         let reader = self.node.shard(at.global_step).await?;
         let seed = self.evaluation_seed(at.window).await?;
         let peers = self.node.take_peers();
-        let mut subjects = Vec::with_capacity(peers.len());
+        let mut assignments = Vec::with_capacity(peers.len());
         for peer in &peers {
-            let uid = peer.header().uid;
-            subjects.push(Subject { uid, assignment: self.node.assignment(uid, at.window, reader.n_samples())? });
+            assignments.push(self.node.assignment(peer.header().uid, at.window, reader.n_samples())?);
         }
         let evaluation = self.node.run.hparams().evaluation.clone();
         self.node.begin_profile(at.window).await;
         let job = self.node.worker.run(move |work| {
             let clip_norms = work.clip_norms(&peers);
-            let measured = evaluate(work, &evaluation, &reader, seed, &subjects, &peers, &clip_norms);
-            (measured, peers)
+            let subjects: Vec<Subject> =
+                peers.iter().zip(assignments).map(|(object, assignment)| Subject { object, assignment }).collect();
+            let source = Source { n_samples: reader.n_samples(), read: &|rows| read_shard(&reader, rows) };
+            let measured = evaluate(work, &evaluation, &source, &seed, &subjects, &clip_norms, || false);
+            (measured.map(|evaluated| evaluated.measurements), peers)
         });
         let (measured, peers) = job.await?;
         self.node.end_profile();

@@ -73,6 +73,8 @@ pub enum Outcome {
         now_ms: u64,
         /// How the window ended, when it is over.
         ending: Option<Ending>,
+        /// Whether a former process has read the window's commits in time and kept them.
+        commits_kept: bool,
     },
     /// Of [`Action::AwaitReveal`]: the present instant and how the window ended.
     Reveal(u64, Ending),
@@ -172,8 +174,10 @@ impl ValidatorMachine {
         let at = self.position;
         match (std::mem::replace(&mut self.phase, Phase::Idle), outcome) {
             (Phase::Looking, Outcome::Looked { ending: None, .. }) => self.go(Phase::AwaitingReveal, Action::AwaitReveal(at.window)),
-            (Phase::Looking, Outcome::Looked { now_ms, ending: Some(ending) })
-            | (Phase::AwaitingReveal, Outcome::Reveal(now_ms, ending)) => self.collect_or_follow(now_ms, ending),
+            (Phase::Looking, Outcome::Looked { now_ms, ending: Some(ending), commits_kept }) => {
+                self.collect_or_follow(now_ms, ending, commits_kept)
+            }
+            (Phase::AwaitingReveal, Outcome::Reveal(now_ms, ending)) => self.collect_or_follow(now_ms, ending, false),
             (Phase::Collecting(ending), Outcome::Collected { now_ms, majority }) => self.collected(now_ms, ending, majority),
             (Phase::Following { mut follow, live }, Outcome::Followed(followed)) => {
                 let next = follow.advance(followed);
@@ -196,11 +200,13 @@ impl ValidatorMachine {
         }
     }
 
-    fn collect_or_follow(&mut self, now_ms: u64, ending: Ending) -> Effect<Action> {
+    fn collect_or_follow(&mut self, now_ms: u64, ending: Ending, commits_kept: bool) -> Effect<Action> {
         let table = &self.rules.timetable;
         let upload_ends_ms = table.upload_ends_ms(ending.next_start_ms);
+        let closes_ms = ending.own_slot.map_or(0, |slot| table.slot_closes_ms(ending.next_start_ms, slot));
         // Commits that are read late may have been made after others' objects were seen, so they do not count.
-        if now_ms > table.reveal_ms(ending.next_start_ms).max(ending.next_start_ms + table.upload_window_ms / 2) {
+        let late = now_ms > table.reveal_ms(ending.next_start_ms).max(ending.next_start_ms.saturating_add(table.upload_window_ms / 2));
+        if late && !(commits_kept && now_ms < closes_ms) {
             return self.follow(now_ms, ending, false);
         }
         let until_ms = upload_ends_ms.saturating_add(self.rules.timetable.gather_ms / 2);

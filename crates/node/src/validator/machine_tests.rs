@@ -53,7 +53,7 @@ fn run(machine: &mut ValidatorMachine, effect: &Effect<Action>, outcome: Outcome
 #[test]
 fn the_leader_decides_a_window() {
     let (mut m, e) = joined();
-    let e = run(&mut m, &e, Outcome::Looked { now_ms: 40_000, ending: None });
+    let e = run(&mut m, &e, Outcome::Looked { now_ms: 40_000, ending: None, commits_kept: false });
     assert_eq!(e.action, Action::AwaitReveal(Window(5)));
     let e = run(&mut m, &e, Outcome::Reveal(48_250, ending(Window(5), 0)));
     assert!(matches!(e.action, Action::Collect { upload_ends_ms: 50_000, until_ms: 50_500, .. }));
@@ -77,7 +77,7 @@ fn the_leader_decides_a_window() {
 #[test]
 fn a_successor_publishes_only_after_the_leaders_slot() {
     let (mut m, e) = joined();
-    let e = run(&mut m, &e, Outcome::Looked { now_ms: 40_000, ending: None });
+    let e = run(&mut m, &e, Outcome::Looked { now_ms: 40_000, ending: None, commits_kept: false });
     let e = run(&mut m, &e, Outcome::Reveal(48_250, ending(Window(5), 1)));
     let e = run(&mut m, &e, Outcome::Collected { now_ms: 48_600, majority: None });
     assert!(matches!(e.action, Action::Follow(FollowAction::Read { slot: 0, .. })));
@@ -89,9 +89,21 @@ fn a_successor_publishes_only_after_the_leaders_slot() {
 #[test]
 fn a_validator_off_the_majority_resyncs() {
     let (mut m, e) = joined();
-    let e = run(&mut m, &e, Outcome::Looked { now_ms: 48_300, ending: Some(ending(Window(5), 0)) });
+    let e = run(&mut m, &e, Outcome::Looked { now_ms: 48_300, ending: Some(ending(Window(5), 0)), commits_kept: false });
     let e = run(&mut m, &e, Outcome::Collected { now_ms: 48_600, majority: Some(Digest::of(b"theirs")) });
     assert!(matches!(e.action, Action::Resync { .. }));
+}
+
+#[test]
+fn commits_read_late_count_only_if_a_former_process_kept_them() {
+    let look = |now_ms, commits_kept| {
+        let (mut m, e) = joined();
+        run(&mut m, &e, Outcome::Looked { now_ms, ending: Some(ending(Window(5), 0)), commits_kept }).action
+    };
+    assert!(matches!(look(49_500, true), Action::Collect { .. }));
+    assert!(matches!(look(49_500, false), Action::Follow(FollowAction::Read { slot: 0, .. })));
+    // When the slot has closed there is nothing left to publish.
+    assert!(matches!(look(51_000, true), Action::Follow(FollowAction::Read { slot: 0, .. })));
 }
 
 fn outcome(action: &Action, luck: u8, position: &Position) -> Outcome {
@@ -100,10 +112,12 @@ fn outcome(action: &Action, luck: u8, position: &Position) -> Outcome {
     }
     let window = position.window;
     match action {
-        Action::Look(_) if luck > 4 => {
-            Outcome::Looked { now_ms: (window.0 + 1) * 8000 + 1000 * u64::from(luck), ending: Some(ending(window, 0)) }
-        }
-        Action::Look(_) => Outcome::Looked { now_ms: window.0 * 8000, ending: None },
+        Action::Look(_) if luck > 4 => Outcome::Looked {
+            now_ms: (window.0 + 1) * 8000 + 1000 * u64::from(luck),
+            ending: Some(ending(window, 0)),
+            commits_kept: luck.is_multiple_of(3),
+        },
+        Action::Look(_) => Outcome::Looked { now_ms: window.0 * 8000, ending: None, commits_kept: false },
         Action::AwaitReveal(_) => Outcome::Reveal((window.0 + 1) * 8000 + 250, ending(window, u32::from(luck % 2))),
         Action::Collect { at, .. } => Outcome::Collected {
             now_ms: (window.0 + 1) * 8000 + 400 * u64::from(luck),

@@ -3,6 +3,7 @@
 pub mod collect;
 pub mod driver;
 pub mod evaluate;
+pub mod kept_commits;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;

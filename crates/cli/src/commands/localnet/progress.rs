@@ -16,6 +16,8 @@ pub struct NodeProgress {
     pub uid: Uid,
     /// Whether it validates.
     pub validates: bool,
+    /// The window from which it took part when it first joined under this command.
+    pub joined: Option<u64>,
     /// Its last window.
     pub last: Option<WindowEntry>,
     /// Its last warning or reason.
@@ -56,6 +58,7 @@ impl Progress {
             name: spec.name.clone(),
             uid: spec.uid,
             validates: spec.validates,
+            joined: None,
             last: None,
             message: None,
             tail: Tail::from_end(&spec.dir),
@@ -109,7 +112,10 @@ impl Progress {
             }
             Entry::Weights { weights, .. } => self.weights = weights,
             // Who has joined no longer waits for anything.
-            Entry::Joined { .. } => node.message = None,
+            Entry::Joined { window, .. } => {
+                node.joined.get_or_insert(window.0);
+                node.message = None;
+            }
             Entry::Warning { text } => node.message = Some(text),
             Entry::Resync { why } => node.message = Some(format!("resync: {why}")),
             Entry::Stopped { why } => node.message = Some(format!("stopped: {why}")),
@@ -117,9 +123,11 @@ impl Progress {
         }
     }
 
-    /// The windows that count: from the first one with an outer step on, as far as a validator has ended them.
+    /// The windows that count, as far as a validator has ended them: from the first one on that has an outer step and that every node lives.
+    /// (After an interruption some nodes repeat a window from its manifest while others start from the checkpoint behind it.)
     pub fn counted(&self) -> impl Iterator<Item = (u64, &WindowProgress)> {
-        let windows = self.windows.iter().filter(|(_, window)| window.ended.is_some());
+        let first = self.nodes.iter().filter_map(|node| node.joined).max().unwrap_or(0);
+        let windows = self.windows.range(first..).filter(|(_, window)| window.ended.is_some());
         windows.skip_while(|(_, window)| !window.stepped()).map(|(number, window)| (*number, window))
     }
 
@@ -155,6 +163,7 @@ pub mod made_up {
             name: if uid == 0 { "validator-0".into() } else { format!("miner-{}", uid - 1) },
             uid: Uid(uid),
             validates: uid == 0,
+            joined: None,
             last: None,
             message: None,
             tail: Tail::from_start(std::path::Path::new("no-such-directory")),
