@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use templar_codec::{Expect, Layout, Opened, Refusal, max_object_bytes};
+use templar_codec::{Expect, Layout, Opened, Refusal, Sketch, max_object_bytes};
 use templar_data::ShardReader;
-use templar_gauntlet::Measurement;
+use templar_gauntlet::{Measurement, Survey};
 use templar_model::{Moments, Trainer};
 use templar_node::conduct::{Conduct, Task};
 use templar_node::position::Position;
-use templar_node::validator::evaluate::{Subject, evaluate};
+use templar_node::validator::evaluate::{Source, Subject, evaluate, read_shard};
 use templar_node::workspace::{TrainReport, WorkError, Workspace};
 use templar_protocol::hparams::Hparams;
 use templar_protocol::sampler::{Assignment, sample_digest};
@@ -127,6 +127,8 @@ pub struct Lab {
     stepped: Memory<(Digest, Digest), Digest>,
     evaluated: Memory<(Digest, Digest, Digest), Evaluated>,
     losses: Memory<(Digest, u64), f64>,
+    sketches: Memory<(Digest, u64), Rc<Sketch>>,
+    surveys: Memory<Digest, Rc<Survey>>,
     assignments: Memory<(Uid, u64), Rc<Assignment>>,
     samples: Memory<(Uid, u64), ([u8; 16], u64)>,
     /// Where the generated shard is; it lives as long as its reader.
@@ -171,6 +173,8 @@ impl Lab {
             stepped: Memory::default(),
             evaluated: Memory::default(),
             losses: Memory::default(),
+            sketches: Memory::default(),
+            surveys: Memory::default(),
             assignments: Memory::default(),
             samples: Memory::default(),
             _dir: dir,
@@ -210,6 +214,8 @@ impl Lab {
         self.stepped.forget(before);
         self.evaluated.forget(before);
         self.losses.forget(before);
+        self.sketches.forget(before);
+        self.surveys.forget(before);
         self.assignments.forget(before);
         self.samples.forget(before);
         let most = (THETAS_BYTES_MAX / self.theta_bytes().max(1) as usize).clamp(8, 256);
@@ -374,12 +380,37 @@ impl Lab {
         self.stand_at(theta, window)?;
         let clip_norms = self.work.clip_norms(peers);
         let by_uid: BTreeMap<Uid, &Opened> = peers.iter().map(|peer| (peer.header().uid, peer)).collect();
-        let subjects: Vec<Opened> = chosen.iter().filter_map(|uid| by_uid.get(uid).map(|peer| (*peer).clone())).collect();
-        let places: Vec<Subject> = (subjects.iter())
-            .map(|peer| Subject { uid: peer.header().uid, assignment: self.assignment(peer.header().uid, window).as_ref().clone() })
-            .collect();
-        let evaluation = self.hparams.evaluation.clone();
-        evaluate(&mut self.work, &evaluation, &self.shard, seed, &places, &subjects, &clip_norms).map_err(|error| error.to_string())
+        let mut subjects = Vec::with_capacity(chosen.len());
+        for uid in chosen {
+            let Some(object) = by_uid.get(uid) else { continue };
+            subjects.push(Subject { object, assignment: self.assignment(*uid, window).as_ref().clone() });
+        }
+        let (evaluation, shard) = (self.hparams.evaluation.clone(), self.shard.clone());
+        let read = |rows: &[u64]| read_shard(&shard, rows);
+        let source = Source { n_samples: shard.n_samples(), read: &read };
+        let evaluated = evaluate(&mut self.work, &evaluation, &source, &seed, &subjects, &clip_norms, || false);
+        evaluated.map(|evaluated| evaluated.measurements).map_err(|error| error.to_string())
+    }
+
+    /// What an object looks like, for the comparison with others.
+    pub fn sketch(&mut self, peer: &Opened, run: &Digest) -> Rc<Sketch> {
+        let key = (peer.header().payload_digest, peer.header().window.0);
+        if let Some(known) = self.sketches.get(&key) {
+            return known;
+        }
+        let sketch = Rc::new(Sketch::of(&self.layout, peer, run));
+        self.sketches.keep(peer.header().window.0, key, sketch.clone());
+        sketch
+    }
+
+    /// What is known of the objects of a window for `key`, computed once for all validators that look at the same ones.
+    pub fn survey(&mut self, window: Window, key: Digest, make: impl FnOnce() -> Survey) -> Rc<Survey> {
+        if let Some(known) = self.surveys.get(&key) {
+            return known;
+        }
+        let survey = Rc::new(make());
+        self.surveys.keep(window.0, key, survey.clone());
+        survey
     }
 
     /// Loss on the held-out samples at θ, as the window sees it; nats.
@@ -397,7 +428,7 @@ impl Lab {
 }
 
 /// Names a list of objects.
-fn list_digest(peers: &[Opened]) -> Digest {
+pub fn list_digest(peers: &[Opened]) -> Digest {
     Digest::of(&peers.iter().flat_map(|peer| peer.header().payload_digest.0.into_iter().chain(peer.header().uid.0.to_le_bytes())).collect::<Vec<u8>>())
 }
 

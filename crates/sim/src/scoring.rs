@@ -1,5 +1,6 @@
 //! The one place that turns the simulation's facts into what the scoring rules look at.
 
+use crate::lab::{Lab, list_digest};
 use crate::record::Record;
 use crate::seat::Seat;
 use crate::store::NodeIndex;
@@ -7,7 +8,7 @@ use crate::world::World;
 use std::cell::RefMut;
 use std::collections::BTreeMap;
 use templar_codec::Opened;
-use templar_gauntlet::{Fate, Measurement, Member, NativeRules, Observation, Scorer, Survey};
+use templar_gauntlet::{Fate, Gallery, Measurement, Member, NativeRules, Observation, Scorer, Sent, Survey};
 use templar_node::journal::{Entry, PeerEvaluation};
 use templar_node::round::Round;
 use templar_node::run::Run;
@@ -19,16 +20,20 @@ use templar_protocol::{Digest, Uid, Window};
 #[derive(Clone)]
 pub struct Scores {
     scorer: Scorer,
+    gallery: Gallery,
+    /// Names what the gallery holds.
+    gallery_key: Digest,
 }
 
 impl Scores {
     /// Scores that have seen nothing.
     pub fn new(run: &Run) -> Self {
-        Self { scorer: Scorer::new(NativeRules::for_run(&run.hparams().evaluation)) }
+        let scorer = Scorer::new(NativeRules::for_run(&run.hparams().evaluation));
+        Self { scorer, gallery: Gallery::new(), gallery_key: Digest::default() }
     }
 
     /// The members of a round with their fates, and which of their objects are alike.
-    pub fn look(&mut self, _world: &World, round: &Round, manifest: &Manifest, collected: &Collected, _peers: &[Opened]) -> (Vec<Member>, Survey) {
+    pub fn look(&mut self, world: &World, round: &Round, manifest: &Manifest, collected: &Collected, peers: &[Opened]) -> (Vec<Member>, Survey) {
         let accepted: BTreeMap<Uid, Digest> = manifest.accepted.iter().map(|accepted| (accepted.uid, accepted.object)).collect();
         let seen = |uid: Uid| collected.window == manifest.window && collected.objects.contains_key(&uid);
         let refused = |uid: Uid| {
@@ -45,7 +50,28 @@ impl Scores {
             _ => Fate::Absent,
         };
         let members = round.roster.miners.iter().map(|member| Member { uid: member.uid, hotkey: member.hotkey, fate: fate(member.uid) });
-        (members.collect(), Survey::default())
+        (members.collect(), self.survey(world, round.window, peers))
+    }
+
+    /// Which objects are alike, and keeps them for later windows.
+    fn survey(&mut self, world: &World, window: Window, peers: &[Opened]) -> Survey {
+        let mut lab = world.lab.borrow_mut();
+        let sent = |lab: &mut Lab| -> Vec<Sent> {
+            let one = |peer: &Opened| Sent {
+                uid: peer.header().uid,
+                hotkey: peer.header().hotkey,
+                sketch: lab.sketch(peer, &world.run.id).as_ref().clone(),
+            };
+            peers.iter().map(one).collect()
+        };
+        let sent = sent(&mut lab);
+        let objects = list_digest(peers);
+        let key = Digest::of(&[self.gallery_key.0, objects.0].concat());
+        let rules = self.scorer.rules().likeness.clone();
+        let survey = lab.survey(window, key, || self.gallery.survey(&rules, window, &sent)).as_ref().clone();
+        self.gallery.keep(&rules, window, sent);
+        self.gallery_key = key;
+        survey
     }
 
     /// Who is evaluated.

@@ -18,7 +18,7 @@ use templar_node::round::Round;
 use templar_node::signed;
 use templar_node::validator::collect::{Collected, check_claims, check_commit, check_committed};
 use templar_node::validator::machine::{Action, Event, Outcome, ValidatorMachine};
-use templar_protocol::messages::{CheckpointPointer, Commit, CommitRead, Message};
+use templar_protocol::messages::{CheckpointPointer, Commit, CommitRead, Message, Refused};
 use templar_protocol::{Digest, Uid, Window, names};
 
 /// Time to evaluate one miner, and to publish a checkpoint besides its transfer, ms.
@@ -29,6 +29,8 @@ const CHECKPOINT_MS: u64 = 50;
 #[derive(Clone, Default)]
 pub struct Disk {
     scores: Option<Scores>,
+    /// The commits of the last window that were read in time, and who was refused by then.
+    commits: Option<(Window, Vec<CommitRead>, Vec<Refused>)>,
 }
 
 /// A miner whose object is on its way.
@@ -98,7 +100,8 @@ impl Validator {
         match action {
             Action::Look(window) => {
                 let (now_ms, _, ending) = self.seat.look(window);
-                Outcome::Looked { now_ms, ending }
+                let commits_kept = self.disk.borrow().commits.as_ref().is_some_and(|(of, ..)| *of == window);
+                Outcome::Looked { now_ms, ending, commits_kept }
             }
             Action::AwaitReveal(window) => {
                 let (now_ms, ending) = self.seat.await_reveal(window).await;
@@ -123,7 +126,16 @@ impl Validator {
     async fn collect(&mut self, at: &Position, upload_ends_ms: u64, until_ms: u64) -> Outcome {
         self.collected = Collected { window: at.window, ..Collected::default() };
         let round = self.seat.round();
-        let awaited = self.read_commits(&round).await;
+        let kept = self.disk.borrow().commits.clone().filter(|(of, ..)| *of == at.window);
+        match kept {
+            Some((_, commits, refused)) => (self.collected.commits, self.collected.refused) = (commits, refused),
+            None => {
+                self.read_commits(&round).await;
+                let Collected { commits, refused, .. } = &self.collected;
+                self.disk.borrow_mut().commits = Some((at.window, commits.clone(), refused.clone()));
+            }
+        }
+        let awaited = self.awaited(&round);
         let fetched = self.fetch(&round, awaited, upload_ends_ms, until_ms).await;
         self.check(at, &round, fetched);
         self.collected.refused.sort_by_key(|refused| refused.uid);
@@ -136,10 +148,10 @@ impl Validator {
     }
 
     /// All commits at once, for at most a quarter of the upload window.
-    async fn read_commits(&mut self, round: &Round) -> Vec<Awaited> {
+    async fn read_commits(&mut self, round: &Round) {
         let world = self.seat.world.clone();
         let patience_ms = world.time.now_ms() + world.run.hparams().timetable.upload_window_ms / 4;
-        let (mut answered_ms, mut awaited) = (world.time.now_ms(), Vec::new());
+        let mut answered_ms = world.time.now_ms();
         for member in round.roster.miners.iter().filter(|member| member.hotkey != self.seat.hotkey()) {
             let Some(owner) = self.seat.node_of(&member.hotkey) else { continue };
             let (ready_ms, got) = world.get(self.seat.index, owner, &names::commit(round.window, member.uid), Commit::BYTES_MAX);
@@ -158,19 +170,28 @@ impl Validator {
             };
             match read {
                 Ok(commit) if commit.object_bytes <= round.object_bytes_max => {
-                    let commit = CommitRead { uid: member.uid, object: commit.object, object_bytes: commit.object_bytes };
-                    self.collected.commits.push(commit.clone());
-                    awaited.push(Awaited { uid: member.uid, owner, commit });
+                    let read = CommitRead { uid: member.uid, object: commit.object, object_bytes: commit.object_bytes };
+                    self.collected.commits.push(read);
                 }
                 Ok(commit) => {
                     let why = format!("its commit announces {} bytes, objects have at most {}", commit.object_bytes, round.object_bytes_max);
                     self.collected.refuse(member.uid, "oversized", why);
                 }
+                // A validator without a slot that does not mine is no news.
+                Err(("absent", _)) if member.permit => {}
                 Err((kind, why)) => self.collected.refuse(member.uid, kind, why),
             }
         }
         self.seat.until(answered_ms).await;
-        awaited
+    }
+
+    /// The miners whose objects the commits announce.
+    fn awaited(&self, round: &Round) -> Vec<Awaited> {
+        let find = |commit: &CommitRead| {
+            let owner = self.seat.node_of(&round.roster.member(commit.uid)?.hotkey)?;
+            Some(Awaited { uid: commit.uid, owner, commit: commit.clone() })
+        };
+        self.collected.commits.iter().filter_map(find).collect()
     }
 
     /// Asks for the objects until all are there or their time is over.
