@@ -1,6 +1,6 @@
 //! Figures of evaluations by which the convex learner is compared with the real one.
 
-use templar_gauntlet::Measurement;
+use templar_gauntlet::{Measurement, Sent};
 
 /// Sums over evaluations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -15,9 +15,32 @@ pub struct Gauge {
     pub spread: f64,
     /// Σ share of the pairs (own, random) in which the own sequence gained more.
     pub advantage: f64,
+    /// Pairs of updates of one window, and Σ of their cosines.
+    pub within: (f64, f64),
+    /// Pairs of updates of a miner and another in successive windows, and Σ of their cosines.
+    pub across: (f64, f64),
+    /// Pairs of updates of one miner in successive windows, and Σ of their cosines.
+    pub same: (f64, f64),
 }
 
+/// Objects of a window that are compared with each other.
+const COMPARED: usize = 6;
+
 impl Gauge {
+    /// Compares updates with each other, and with those of the window before.
+    pub fn compare(&mut self, present: &[Sent], before: &[Sent]) {
+        let add = |(count, sum): &mut (f64, f64), a: &Sent, b: &Sent| {
+            *count += 1.0;
+            *sum += a.sketch.cosine(&b.sketch);
+        };
+        for (place, a) in present.iter().take(COMPARED).enumerate() {
+            present.iter().take(place).for_each(|b| add(&mut self.within, a, b));
+            for b in before.iter().take(COMPARED) {
+                add(if a.uid == b.uid { &mut self.same } else { &mut self.across }, a, b);
+            }
+        }
+    }
+
     /// Takes in an evaluation.
     pub fn add(&mut self, measurement: &Measurement) {
         let (Ok(random), Ok(own)) = (measurement.random.gradient_score(), measurement.own.gradient_score()) else { return };

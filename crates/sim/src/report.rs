@@ -298,6 +298,9 @@ impl Facts<'_> {
             ("gain.own".into(), gauge.own / count),
             ("gain.spread".into(), gauge.spread / count),
             ("gain.advantage".into(), gauge.advantage / count),
+            ("cosine.within".into(), gauge.within.1 / gauge.within.0.max(1.0)),
+            ("cosine.across".into(), gauge.across.1 / gauge.across.0.max(1.0)),
+            ("cosine.same_miner".into(), gauge.same.1 / gauge.same.0.max(1.0)),
         ])
     }
 }

@@ -153,7 +153,7 @@ pub struct Fast {
 
 impl Default for Fast {
     fn default() -> Self {
-        Self { floor: 2.0, curvature: 0.05, spectrum: 0.5, noise: 0.3, swing: 0.3, period_windows: [60.0, 1000.0] }
+        Self { floor: 2.0, curvature: 0.05, spectrum: 0.5, noise: 0.45, swing: 0.27, period_windows: [60.0, 1000.0] }
     }
 }
 

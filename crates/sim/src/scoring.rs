@@ -23,17 +23,19 @@ pub struct Scores {
     gallery: Gallery,
     /// Names what the gallery holds.
     gallery_key: Digest,
+    /// The objects of the last window.
+    last: Vec<Sent>,
 }
 
 impl Scores {
     /// Scores that have seen nothing.
     pub fn new(run: &Run) -> Self {
         let scorer = Scorer::new(NativeRules::for_run(&run.hparams().evaluation));
-        Self { scorer, gallery: Gallery::new(), gallery_key: Digest::default() }
+        Self { scorer, gallery: Gallery::new(), gallery_key: Digest::default(), last: vec![] }
     }
 
     /// The members of a round with their fates, and which of their objects are alike.
-    pub fn look(&mut self, world: &World, round: &Round, manifest: &Manifest, collected: &Collected, peers: &[Opened]) -> (Vec<Member>, Survey) {
+    pub fn look(&mut self, index: NodeIndex, world: &World, round: &Round, manifest: &Manifest, collected: &Collected, peers: &[Opened]) -> (Vec<Member>, Survey) {
         let accepted: BTreeMap<Uid, Digest> = manifest.accepted.iter().map(|accepted| (accepted.uid, accepted.object)).collect();
         let seen = |uid: Uid| collected.window == manifest.window && collected.objects.contains_key(&uid);
         let refused = |uid: Uid| {
@@ -50,11 +52,11 @@ impl Scores {
             _ => Fate::Absent,
         };
         let members = round.roster.miners.iter().map(|member| Member { uid: member.uid, hotkey: member.hotkey, fate: fate(member.uid) });
-        (members.collect(), self.survey(world, round.window, peers))
+        (members.collect(), self.survey(index, world, round.window, peers))
     }
 
     /// Which objects are alike, and keeps them for later windows.
-    fn survey(&mut self, world: &World, window: Window, peers: &[Opened]) -> Survey {
+    fn survey(&mut self, index: NodeIndex, world: &World, window: Window, peers: &[Opened]) -> Survey {
         let mut lab = world.lab.borrow_mut();
         let sent = |lab: &mut Lab| -> Vec<Sent> {
             let one = |peer: &Opened| Sent {
@@ -69,6 +71,10 @@ impl Scores {
         let key = Digest::of(&[self.gallery_key.0, objects.0].concat());
         let rules = self.scorer.rules().likeness.clone();
         let survey = lab.survey(window, key, || self.gallery.survey(&rules, window, &sent)).as_ref().clone();
+        if index == 0 {
+            world.record.borrow_mut().gauge.compare(&sent, &self.last);
+        }
+        self.last.clone_from(&sent);
         self.gallery.keep(&rules, window, sent);
         self.gallery_key = key;
         survey

@@ -356,7 +356,7 @@ impl Validator {
         let seed = Digest(hash.map_or(decided.digest.0, |hash| hash.0));
         let round = self.seat.round();
         let peers = std::mem::take(&mut self.gathered.peers);
-        let (members, survey) = self.scores.look(&world, &round, &decided.manifest, &self.collected, &peers);
+        let (members, survey) = self.scores.look(self.seat.index, &world, &round, &decided.manifest, &self.collected, &peers);
         let chosen = self.scores.choose(&seed, &members, &survey);
         let measured = world.lab.borrow_mut().evaluate(&at.theta, at.window, seed, &peers, &chosen);
         self.seat.sleep_until(self.seat.now_ms() + EVALUATE_MS * chosen.len() as u64).await;
