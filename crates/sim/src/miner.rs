@@ -234,7 +234,8 @@ impl Miner {
         match put {
             Ok(visible_ms) => {
                 self.seat.until(visible_ms).await;
-                let in_time = visible_ms <= world.run.hparams().timetable.reveal_ms(end_ms);
+                // Another node's clock may be ahead by the largest error.
+                let in_time = visible_ms + world.scenario.network.skew_ms <= world.run.hparams().timetable.reveal_ms(end_ms);
                 world.record.borrow_mut().effort(window, self.seat.index).committed = in_time;
                 let commit_ms = visible_ms as i64 - end_ms as i64;
                 self.seat.tell(&SimEntry::Put { window, commit_ms, object_ms: None });
@@ -264,7 +265,7 @@ impl Miner {
                 Ok(visible_ms) => {
                     self.seat.until(visible_ms).await;
                     let mut record = world.record.borrow_mut();
-                    record.effort(window, self.seat.index).delivered |= visible_ms <= until_ms;
+                    record.effort(window, self.seat.index).delivered |= visible_ms + world.scenario.network.skew_ms <= until_ms;
                     if let Some(training) = &mut self.training {
                         training.upload_margin_ms = Some(until_ms as i64 - visible_ms as i64);
                     }

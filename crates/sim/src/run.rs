@@ -146,8 +146,14 @@ impl Machines {
         match order {
             Order::Kill(index) => self.kill(index),
             Order::Start(index) => self.start(index),
-            Order::Cut(nodes, cut) => nodes.iter().for_each(|&node| self.world.store.borrow_mut().side[node] = cut),
-            Order::Down(nodes, down) => nodes.iter().for_each(|&node| self.world.store.borrow_mut().down[node] = down),
+            Order::Cut(nodes, cut) => {
+                nodes.iter().for_each(|&node| self.world.store.borrow_mut().side[node] = cut);
+                nodes.iter().for_each(|&node| self.note_cut(node, cut));
+            }
+            Order::Down(nodes, down) => {
+                nodes.iter().for_each(|&node| self.world.store.borrow_mut().down[node] = down);
+                nodes.iter().for_each(|&node| self.note_cut(node, down));
+            }
             Order::Newcomer => self.newcomer(),
         }
     }
@@ -157,6 +163,16 @@ impl Machines {
         let mut record = self.world.record.borrow_mut();
         // The window before may still be in its upload.
         record.down.entry(index).or_default().extend([window.0.saturating_sub(1), window.0]);
+    }
+
+    /// Notes the windows of a cut when it begins; what ends is noted as it was.
+    fn note_cut(&self, index: NodeIndex, cut: bool) {
+        let name = self.world.node(index).name.clone();
+        let of_node = |fault: &&crate::scenario::Fault| fault.kind != FaultKind::Crash && fault.nodes.contains(&name);
+        let mut record = self.world.record.borrow_mut();
+        for fault in self.world.scenario.faults.iter().filter(of_node).filter(|_| cut) {
+            record.down.entry(index).or_default().extend(fault.from_window.saturating_sub(1)..=fault.from_window + fault.windows);
+        }
     }
 
     fn kill(&mut self, index: NodeIndex) {

@@ -182,7 +182,7 @@ impl Default for Network {
         Self {
             latency_ms: [10, 60],
             bandwidth_mbit: [100.0, 400.0],
-            size_factor: 1000.0,
+            size_factor: 200.0,
             loss: 0.0,
             skew_ms: 20,
             slow_share: 0.0,
