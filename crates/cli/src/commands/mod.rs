@@ -14,5 +14,6 @@ pub mod node;
 pub mod object;
 pub mod params;
 pub mod plan;
+pub mod sim;
 pub mod store;
 pub mod wallet;
