@@ -51,6 +51,11 @@ impl Sketch {
         (values.len() == SKETCH_LEN && values.iter().all(|value| value.is_finite())).then(|| Self::normalised(values))
     }
 
+    /// A sketch that [`Sketch::values`] once gave, bit for bit; `None` when there are not [`SKETCH_LEN`] finite places.
+    pub fn restore(values: Vec<f32>) -> Option<Self> {
+        (values.len() == SKETCH_LEN && values.iter().all(|value| value.is_finite())).then_some(Self { values })
+    }
+
     fn normalised(sums: &[f64]) -> Self {
         let norm = sums.iter().fold(0.0, |total, value| total + value * value).sqrt();
         let values = sums.iter().map(|value| if norm > 0.0 && norm.is_finite() { (value / norm) as f32 } else { 0.0 });

@@ -15,6 +15,7 @@ use crate::native::rules::LikenessRules;
 use crate::observation::{ALIKE_MAX, Agreement, Background, Likeness, Survey};
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use templar_codec::{SKETCH_LEN, Sketch, sketch::dot};
 use templar_protocol::{AccountId, Uid, Window};
 
@@ -72,7 +73,8 @@ impl Shelf {
 /// The objects of the last windows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gallery {
-    shelves: VecDeque<Shelf>,
+    /// Shared, so that a copy of the gallery is cheap.
+    shelves: VecDeque<Arc<Shelf>>,
 }
 
 impl Gallery {
@@ -90,7 +92,7 @@ impl Gallery {
     pub fn keep(&mut self, rules: &LikenessRules, window: Window, sent: Vec<Sent>) {
         let last = self.shelves.back().map(|shelf| shelf.window);
         if last.is_none_or(|last| last < window) {
-            self.shelves.push_back(Shelf::new(window, sent));
+            self.shelves.push_back(Arc::new(Shelf::new(window, sent)));
         }
         self.shelves.retain(|shelf| shelf.window.0.saturating_add(rules.memory_windows as u64) > window.0);
     }
@@ -104,13 +106,11 @@ impl Gallery {
         let within = shelf.within();
         let (pairs, background) = compare_within(&shelf, &within);
         let mut alike: Vec<Likeness> = pairs.into_iter().filter(|pair| is_reported(rules, pair)).collect();
-        let earlier: Vec<&Shelf> = self.shelves.iter().filter(|other| other.window < window).collect();
+        let earlier: Vec<&Shelf> = self.shelves.iter().map(Arc::as_ref).filter(|other| other.window < window).collect();
         let (pairs, across) = compare_across(rules, &shelf, &within, &earlier);
         alike.extend(pairs);
         // Earlier windows first among equals, so that a bound never hides a replay behind a large group.
-        alike.sort_by(|a, b| {
-            b.cosine.total_cmp(&a.cosine).then((a.other_window, a.uid, a.other).cmp(&(b.other_window, b.uid, b.other)))
-        });
+        alike.sort_by(|a, b| b.cosine.total_cmp(&a.cosine).then((a.other_window, a.uid, a.other).cmp(&(b.other_window, b.uid, b.other))));
         alike.truncate(ALIKE_MAX);
         let agreements = shelf.sent.iter().zip(&within).map(|(sent, within)| Agreement { uid: sent.uid, cosine: agreement(within) });
         Survey { within: background, across, alike, agreements: agreements.collect(), empty }
@@ -169,8 +169,7 @@ fn compare_within(shelf: &Shelf, within: &[Within]) -> (Vec<Likeness>, Backgroun
                 let (a, b) = (&shelf.sent[i], &shelf.sent[j]);
                 let plain = a.sketch.cosine(&b.sketch);
                 // The sum without both: s − a − b.
-                let others_squared =
-                    within[i].sum_squared + 2.0 + 2.0 * plain - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
+                let others_squared = within[i].sum_squared + 2.0 + 2.0 * plain - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
                 let with_others = |within: &Within| within.with_sum - 1.0 - plain;
                 let (ac, bc) = ([with_others(&within[i]), 0.0], [with_others(&within[j]), 0.0]);
                 let cosine = partial(plain, ac, bc, [[others_squared, 0.0], [0.0, 0.0]]);

@@ -58,7 +58,8 @@ fn few_independent_objects_are_not_alike_and_copies_among_few_are() {
             assert!(survey.alike.iter().all(|pair| pair.cosine < 0.3), "{count} with {common} in common: {:?}", survey.alike);
             objects.push(diluted(&objects[0], count, 0.95, 3));
             let survey = Gallery::new().survey(&rules, Window(7), &objects);
-            let alike: Vec<_> = survey.alike.iter().filter(|pair| pair.cosine >= rules.group_floor).map(|pair| (pair.uid.0, pair.other.0)).collect();
+            let alike: Vec<_> =
+                survey.alike.iter().filter(|pair| pair.cosine >= rules.group_floor).map(|pair| (pair.uid.0, pair.other.0)).collect();
             assert_eq!(alike, [(0, count)], "{count} with {common} in common: {:?}", survey.alike);
         }
     }

@@ -149,6 +149,9 @@ pub struct Observation {
     pub window: Window,
     /// The miners registered at the window's end, by rising uid.
     pub members: Vec<Member>,
+    /// Of these, by rising uid, whose accepted objects this validator had read no commit of before anything was revealed: only they can have
+    /// seen another's object of the window.
+    pub uncommitted: Vec<Uid>,
     /// What was measured, in the order of evaluation.
     pub measurements: Vec<Measurement>,
     /// Which objects resemble which.
@@ -216,6 +219,10 @@ impl Observation {
             return Err(ObservationError::Hotkey { hotkey: member.hotkey });
         }
         let accepted: BTreeSet<Uid> = self.accepted().map(|member| member.uid).collect();
+        let rising = self.uncommitted.len() <= MEMBERS_MAX && self.uncommitted.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising {
+            return Err(ObservationError::Members);
+        }
         let mut measured = BTreeSet::new();
         for measurement in &self.measurements {
             let uid = measurement.uid;
@@ -240,7 +247,12 @@ impl Observation {
         if !sound {
             return Err(ObservationError::Likeness { window });
         }
-        let named = survey.alike.iter().map(|pair| pair.uid).chain(survey.agreements.iter().map(|agreement| agreement.uid)).chain(survey.empty.iter().copied());
+        let named = survey
+            .alike
+            .iter()
+            .map(|pair| pair.uid)
+            .chain(survey.agreements.iter().map(|agreement| agreement.uid))
+            .chain(survey.empty.iter().copied());
         match named.into_iter().find(|uid| !accepted.contains(uid)) {
             Some(uid) => Err(ObservationError::NotAccepted { uid, what: "compared", window }),
             None => Ok(()),

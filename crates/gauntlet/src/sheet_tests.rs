@@ -46,7 +46,13 @@ fn observation(noise: &mut Noise, window: u64) -> Observation {
         agreements: (0..6).map(|uid| Agreement { uid: Uid(uid), cosine: 0.5 - 0.1 / f64::from(uid + 3) }).collect(),
         empty: vec![],
     };
-    Observation { window: Window(window), members: members.collect(), measurements: measurements.collect(), survey }
+    Observation {
+        window: Window(window),
+        members: members.collect(),
+        uncommitted: vec![Uid(3)],
+        measurements: measurements.collect(),
+        survey,
+    }
 }
 
 /// A sheet of the scorer's next window; the scorer is behind it afterwards.

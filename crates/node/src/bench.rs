@@ -161,27 +161,44 @@ struct Seen {
 /// # Errors
 /// The model cannot be built, or the text is too short.
 pub fn run(config: &ScoreConfig, executor: Arc<dyn Executor>) -> Result<ScoreReport, ScoreBenchError> {
-    let model = recipe::llama(&config.hparams, None)?;
-    let theta = initialise(&model, config.seed)?;
-    let trainer = LlamaTrainer::with_options(model, recipe::optimizer(&config.hparams), executor, TrainerOptions::default())?;
-    let mut work = Workspace::new(config.hparams.clone(), Box::new(trainer))?;
-    work.set_theta(theta)?;
-    let rules = NativeRules { uids_per_window: usize::from(config.miners), ..NativeRules::for_run(&config.hparams.evaluation) };
-    let mut bench = Bench {
-        config,
-        work,
-        seq_len: config.hparams.sequence_length,
-        scorer: Scorer::new(NativeRules { likeness: templar_gauntlet::native::rules::LikenessRules { report_floor: -1.0, ..rules.likeness.clone() }, ..rules }),
-        gallery: Gallery::new(),
-        privates: vec![Private::default(); usize::from(config.miners)],
-        keys: (0..config.miners).map(|uid| Keypair::from_seed(Digest::of(&uid.to_le_bytes()).0)).collect(),
-        timings: Vec::new(),
-        seen: Seen::default(),
-    };
+    let mut bench = Bench::new(config, executor)?;
     for window in 1..=config.windows {
         bench.window(Window(window))?;
     }
     Ok(bench.report())
+}
+
+/// The objects as accepted members.
+fn members(peers: &[Opened]) -> Vec<Member> {
+    let member = |peer: &Opened| {
+        let (uid, hotkey) = (peer.header().uid, peer.header().hotkey);
+        Member { uid, hotkey, fate: Fate::Accepted { object: Digest::of(peer.bytes()) } }
+    };
+    peers.iter().map(member).collect()
+}
+
+impl<'a> Bench<'a> {
+    fn new(config: &'a ScoreConfig, executor: Arc<dyn Executor>) -> Result<Self, ScoreBenchError> {
+        let model = recipe::llama(&config.hparams, None)?;
+        let theta = initialise(&model, config.seed)?;
+        let trainer = LlamaTrainer::with_options(model, recipe::optimizer(&config.hparams), executor, TrainerOptions::default())?;
+        let mut work = Workspace::new(config.hparams.clone(), Box::new(trainer))?;
+        work.set_theta(theta)?;
+        let mut rules = NativeRules { uids_per_window: usize::from(config.miners), ..NativeRules::for_run(&config.hparams.evaluation) };
+        // Every pair is to be seen, not only the ones that are alike.
+        rules.likeness.report_floor = -1.0;
+        Ok(Self {
+            config,
+            work,
+            seq_len: config.hparams.sequence_length,
+            scorer: Scorer::new(rules),
+            gallery: Gallery::new(),
+            privates: vec![Private::default(); usize::from(config.miners)],
+            keys: (0..config.miners).map(|uid| Keypair::from_seed(Digest::of(&uid.to_le_bytes()).0)).collect(),
+            timings: Vec::new(),
+            seen: Seen::default(),
+        })
+    }
 }
 
 impl Bench<'_> {
@@ -237,15 +254,19 @@ impl Bench<'_> {
         Ok(object)
     }
 
-    fn window(&mut self, window: Window) -> Result<(), ScoreBenchError> {
-        let objects = (0..self.config.miners).map(|uid| self.mine(uid, window)).collect::<Result<Vec<_>, _>>()?;
-        let begun = Instant::now();
-        let peers = objects.iter().enumerate().map(|(uid, bytes)| {
+    fn open(&self, objects: &[Vec<u8>], window: Window) -> Result<Vec<Opened>, ScoreBenchError> {
+        let open = |(uid, bytes): (usize, &Vec<u8>)| {
             let hotkey = self.keys[uid].account_id();
             let expect = Expect { run_id: Digest::of(b"bench"), uid: Uid(uid as u16), hotkey, window };
             self.work.open(bytes, &expect).map_err(|refusal| ScoreBenchError::Defect(refusal.to_string()))
-        });
-        let peers = peers.collect::<Result<Vec<Opened>, _>>()?;
+        };
+        objects.iter().enumerate().map(open).collect()
+    }
+
+    fn window(&mut self, window: Window) -> Result<(), ScoreBenchError> {
+        let objects = (0..self.config.miners).map(|uid| self.mine(uid, window)).collect::<Result<Vec<_>, _>>()?;
+        let begun = Instant::now();
+        let peers = self.open(&objects, window)?;
         let opened = begun.elapsed();
         let sent: Vec<Sent> = peers
             .iter()
@@ -273,14 +294,7 @@ impl Bench<'_> {
 
     fn observe(&mut self, window: Window, peers: &[Opened], seed: &Digest, survey: Survey) -> Result<Observation, ScoreBenchError> {
         let clip_norms = self.work.clip_norms(peers);
-        let members: Vec<Member> = peers
-            .iter()
-            .map(|peer| Member {
-                uid: peer.header().uid,
-                hotkey: peer.header().hotkey,
-                fate: Fate::Accepted { object: Digest::of(peer.bytes()) },
-            })
-            .collect();
+        let members = members(peers);
         let chosen = self.scorer.choose(seed, &members, &survey);
         let mut subjects = Vec::new();
         for chosen in chosen {
@@ -292,7 +306,7 @@ impl Bench<'_> {
         let source = Source { n_samples: self.rows(), read: &read };
         let evaluation = self.config.hparams.evaluation.clone();
         let evaluated = evaluate(&mut self.work, &evaluation, &source, seed, &subjects, &clip_norms, || false)?;
-        Ok(Observation { window, members, measurements: evaluated.measurements, survey })
+        Ok(Observation { window, members, measurements: evaluated.measurements, survey, ..Observation::default() })
     }
 
     /// Collects what the report tells.
@@ -360,5 +374,58 @@ impl Bench<'_> {
             weights: scorer.weights().peers.iter().map(|peer| peer.weight).collect(),
             losses: seen.losses,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validator::judge::{Case, Judge, assess};
+    use std::collections::BTreeMap;
+    use templar_tensor::Cpu;
+
+    fn config(miners: u16, windows: u64) -> ScoreConfig {
+        let mut hparams = Hparams::preset("local").unwrap();
+        (hparams.model.dim, hparams.model.layers, hparams.model.heads, hparams.model.kv_heads, hparams.model.ffn) = (32, 1, 2, 1, 64);
+        (hparams.sequence_length, hparams.batch_size, hparams.target_batch_size, hparams.micro_batch_size) = (32, 4, 4, 4);
+        hparams.inner_steps = 3;
+        let tokens = (0..400 * 32u32).map(|i| (i * i / 7 + i % 13) % 64 + 32).collect();
+        ScoreConfig { hparams, miners, lazy: 0, lazy_share: 0.5, windows, tokens, seed: 1 }
+    }
+
+    #[test]
+    fn windows_run_and_are_scored() {
+        let report = run(&config(3, 3), Arc::new(Cpu::new())).unwrap();
+        assert!(report.losses.len() == 3 && report.losses[2] < report.losses[0], "{report:?}");
+        assert!((report.weights.iter().sum::<f64>() - 1.0).abs() < 1e-9 && report.evaluations_per_minute > 0.0, "{report:?}");
+        assert!(report.within.max < 0.5 && report.plain.max < 0.98, "independent work is taken for copies: {report:?}");
+    }
+
+    #[test]
+    fn who_was_not_reached_keeps_its_turn_and_nothing_is_left_of_a_trial() {
+        let config = config(4, 1);
+        let mut bench = Bench::new(&config, Arc::new(Cpu::new())).unwrap();
+        let objects: Vec<Vec<u8>> = (0..4).map(|uid| bench.mine(uid, Window(1)).unwrap()).collect();
+        let peers = bench.open(&objects, Window(1)).unwrap();
+        let case = Case { window: Window(1), members: members(&peers), ..Case::default() };
+        let assignments: BTreeMap<Uid, Assignment> = (0..4).map(|uid| (Uid(uid), bench.assignment(Uid(uid), Window(1)).unwrap())).collect();
+        let tokens = config.tokens.clone();
+        let read = |rows: &[u64]| Ok(rows.iter().flat_map(|row| &tokens[*row as usize * 32..][..32]).copied().collect());
+        let source = Source { n_samples: bench.rows(), read: &read };
+        let mut judge = Judge::new(bench.scorer.clone());
+        let before = bench.work.losses(&tokens[..32 * 20]).unwrap();
+        let mut asked = 0;
+        let over = || {
+            asked += 1;
+            asked == 2
+        };
+        let assessed = assess(&mut bench.work, &judge, &case, &source, &peers, &assignments, over).unwrap();
+        assert_eq!(bench.work.losses(&tokens[..32 * 20]).unwrap(), before, "θ is as it was, bit for bit");
+        assert_eq!(assessed.measurements.len(), 2, "time was over after the second");
+        let sheet = judge.conclude(case, assessed).unwrap();
+        let order: Vec<Uid> = sheet.chosen.iter().map(|chosen| chosen.uid).collect();
+        assert_eq!((sheet.left_out.as_slice(), sheet.samples.len()), (&order[2..], 5));
+        let evaluated = |uid: &Uid| judge.scorer.peers().find(|(_, state)| state.uid == *uid).unwrap().1.last_evaluated;
+        assert_eq!(order.iter().map(evaluated).collect::<Vec<_>>(), [Some(Window(1)), Some(Window(1)), None, None]);
     }
 }

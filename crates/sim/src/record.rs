@@ -115,11 +115,9 @@ impl Record {
         Self { sink, ..Self::default() }
     }
 
-    /// Writes a line as it is.
-    pub fn line(&mut self, line: &str) {
-        if let Some(sink) = &mut self.sink {
-            sink(line);
-        }
+    /// Whether anybody reads the journal.
+    pub fn has_journal(&self) -> bool {
+        self.sink.is_some()
     }
 
     fn write(&mut self, t_ms: u64, node: &str, entry: &impl Serialize) {

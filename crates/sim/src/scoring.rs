@@ -6,15 +6,16 @@ use crate::seat::Seat;
 use crate::store::NodeIndex;
 use crate::world::World;
 use std::cell::RefMut;
-use std::collections::BTreeMap;
 use templar_codec::Opened;
-use templar_gauntlet::{Fate, Gallery, Measurement, Member, NativeRules, Observation, Scorer, Sent, Survey};
+use templar_gauntlet::{Gallery, Measurement, Member, NativeRules, Observation, Scorer, Sent, Survey};
 use templar_node::journal::{Entry, PeerEvaluation};
 use templar_node::round::Round;
 use templar_node::run::Run;
 use templar_node::validator::collect::Collected;
+use templar_node::validator::fates::{fates, uncommitted};
 use templar_protocol::messages::Manifest;
 use templar_protocol::{Digest, Uid, Window};
+use templar_wallet::Signer;
 
 /// What one validator keeps of all miners.
 #[derive(Clone)]
@@ -25,34 +26,31 @@ pub struct Scores {
     gallery_key: Digest,
     /// The objects of the last window.
     last: Vec<Sent>,
+    /// Whose listed objects this validator has not read a commit of.
+    uncommitted: Vec<Uid>,
 }
 
 impl Scores {
     /// Scores that have seen nothing.
     pub fn new(run: &Run) -> Self {
         let scorer = Scorer::new(NativeRules::for_run(&run.hparams().evaluation));
-        Self { scorer, gallery: Gallery::new(), gallery_key: Digest::default(), last: vec![] }
+        Self { scorer, gallery: Gallery::new(), gallery_key: Digest::default(), last: vec![], uncommitted: vec![] }
     }
 
     /// The members of a round with their fates, and which of their objects are alike.
-    pub fn look(&mut self, index: NodeIndex, world: &World, round: &Round, manifest: &Manifest, collected: &Collected, peers: &[Opened]) -> (Vec<Member>, Survey) {
-        let accepted: BTreeMap<Uid, Digest> = manifest.accepted.iter().map(|accepted| (accepted.uid, accepted.object)).collect();
-        let seen = |uid: Uid| collected.window == manifest.window && collected.objects.contains_key(&uid);
-        let refused = |uid: Uid| {
-            let own = collected.refused.iter().find(|refused| collected.window == manifest.window && refused.uid == uid);
-            own.or_else(|| manifest.refused.iter().find(|refused| refused.uid == uid))
-        };
-        let fate = |uid: Uid| match (accepted.get(&uid), refused(uid)) {
-            (Some(object), _) => Fate::Accepted { object: *object },
-            (None, _) if seen(uid) => Fate::Omitted { object: Digest::of(&collected.objects[&uid]), why: "the manifest leaves it out".into() },
-            (None, Some(refused)) if refused.kind == "unreachable" => Fate::Unreachable { why: refused.reason.clone() },
-            (None, Some(refused)) if refused.kind != "absent" => {
-                Fate::Refused { kind: refused.kind.clone(), reason: refused.reason.clone() }
-            }
-            _ => Fate::Absent,
-        };
-        let members = round.roster.miners.iter().map(|member| Member { uid: member.uid, hotkey: member.hotkey, fate: fate(member.uid) });
-        (members.collect(), self.survey(index, world, round.window, peers))
+    pub fn look(
+        &mut self,
+        index: NodeIndex,
+        world: &World,
+        round: &Round,
+        manifest: &Manifest,
+        collected: &Collected,
+        peers: &[Opened],
+    ) -> (Vec<Member>, Survey) {
+        let own = &world.node(index).key.account_id();
+        let members = fates(&round.roster.miners, own, manifest, collected, peers);
+        self.uncommitted = uncommitted(manifest, collected);
+        (members, self.survey(index, world, round.window, peers))
     }
 
     /// Which objects are alike, and keeps them for later windows.
@@ -97,28 +95,13 @@ impl Scores {
         survey: Survey,
         measurements: &[Measurement],
     ) -> Result<(), String> {
-        let observation = Observation { window, members, measurements: measurements.to_vec(), survey };
+        let uncommitted = std::mem::take(&mut self.uncommitted);
+        let observation = Observation { window, members, uncommitted, measurements: measurements.to_vec(), survey };
         let verdict = self.scorer.observe(&observation).map_err(|error| error.to_string())?;
-        let weights = self.scorer.weights();
-        for measurement in measurements {
-            let Some(judgement) = verdict.of(measurement.uid) else { continue };
-            let weight = weights.of(measurement.uid);
-            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-            seat.note(&Entry::Evaluated {
-                window,
-                evaluation: PeerEvaluation {
-                    uid: measurement.uid,
-                    own_loss: [mean(&measurement.own.before), mean(&measurement.own.after)],
-                    random_loss: [mean(&measurement.random.before), mean(&measurement.random.after)],
-                    gradient_score: judgement.random.map_or(0.0, |score| score.value),
-                    standard_error: judgement.random.map_or(0.0, |score| score.standard_error),
-                    advantage: judgement.advantage.unwrap_or(0.5),
-                    standing: judgement.standing,
-                    weight: weight.map_or(0.0, |weight| weight.weight),
-                    reason: judgement.reason.clone(),
-                    weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
-                },
-            });
+        if seat.world.record.borrow().has_journal() {
+            for measurement in measurements {
+                seat.note(&Entry::Evaluated { window, evaluation: PeerEvaluation::of(&verdict, &self.scorer.weights(), measurement) });
+            }
         }
         let mut record: RefMut<'_, Record> = seat.world.record.borrow_mut();
         let node = |hotkey| seat.node_of(hotkey);

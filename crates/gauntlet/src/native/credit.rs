@@ -42,11 +42,7 @@ fn threshold(rules: &LikenessRules, floor: f64, background: &Background) -> f64 
 
 /// The cosine that counts, and what it is compared with.
 fn compared(rules: &LikenessRules, pair: &Likeness, objects: usize, floor: f64, background: &Background) -> (f64, f64) {
-    if objects <= rules.few_objects {
-        (pair.plain, rules.few_floor)
-    } else {
-        (pair.cosine, threshold(rules, floor, background))
-    }
+    if objects <= rules.few_objects { (pair.plain, rules.few_floor) } else { (pair.cosine, threshold(rules, floor, background)) }
 }
 
 /// The check that a miner's object is not an earlier window's; none when it is alike to none.
@@ -63,10 +59,11 @@ pub(crate) fn replay_check(rules: &LikenessRules, observation: &Observation, uid
     Some(Check { name: "replay".into(), observed, required, passed, reason })
 }
 
-/// The check that a miner's object is alike to no other of its window, and Σ c of those that it is alike to.
+/// The check that a miner's object is alike to no other of its window, and what the window counts for it: 1/(1 + Σ c) over those that it is alike to, or
+/// nothing when it committed after it could see them.
 pub(crate) fn group_check(rules: &LikenessRules, observation: &Observation, uid: Uid) -> Option<(Check, f64)> {
     let (survey, objects) = (&observation.survey, observation.accepted().count());
-    let mut pairs: Vec<(Uid, f64, f64)> = Vec::new();
+    let (mut pairs, mut copied): (Vec<(Uid, f64, f64)>, bool) = (Vec::new(), false);
     for pair in survey.alike.iter().filter(|pair| pair.other_window == observation.window && pair.uid != pair.other) {
         let partner = if pair.uid == uid {
             pair.other
@@ -75,7 +72,13 @@ pub(crate) fn group_check(rules: &LikenessRules, observation: &Observation, uid:
         } else {
             continue;
         };
+        // Who could have seen the other's object is the copy; the other is its victim.
+        let saw = |uid: Uid| observation.uncommitted.binary_search(&uid).is_ok();
+        if saw(partner) && !saw(uid) {
+            continue;
+        }
         let (observed, required) = compared(rules, pair, objects, rules.group_floor, &survey.within);
+        copied |= observed >= required && saw(uid) && !saw(partner);
         pairs.push((partner, observed, required));
     }
     // One entry for each partner, in an order that does not depend on how they were listed.
@@ -90,7 +93,8 @@ pub(crate) fn group_check(rules: &LikenessRules, observation: &Observation, uid:
         let named: Vec<String> = group.iter().take(8).map(|(uid, cosine)| format!("{uid} ({cosine:.3})")).collect();
         format!("its object is alike to those of uids {}: from {required:.3} on they share what one miner earns", named.join(", "))
     };
-    Some((Check { name: "group".into(), observed, required, passed, reason }, group.iter().map(|(_, cosine)| cosine).sum()))
+    let credit = if copied { 0.0 } else { 1.0 / (1.0 + group.iter().map(|(_, cosine)| cosine).sum::<f64>()) };
+    Some((Check { name: "group".into(), observed, required, passed, reason }, credit))
 }
 
 /// Mean credit over the windows that count, in [0, 1]; windows that are left out for the miner lower neither sum nor number.

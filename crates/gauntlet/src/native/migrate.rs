@@ -148,9 +148,8 @@ mod tests {
 
     /// As the version before has written it.
     fn old() -> String {
-        let score = |window: u64, value: f64| {
-            format!(r#"{{"window":{window},"score":{{"value":{value},"standard_error":0.001,"sequences":32}}}}"#)
-        };
+        let score =
+            |window: u64, value: f64| format!(r#"{{"window":{window},"score":{{"value":{value},"standard_error":0.001,"sequences":32}}}}"#);
         let peer = |key: u8, values: &[f64]| {
             let scores: Vec<String> = values.iter().enumerate().map(|(i, value)| score(i as u64 + 5, *value)).collect();
             let (hotkey, scores) = (AccountId([key; 32]), scores.join(","));

@@ -13,6 +13,7 @@
 pub mod choose;
 pub mod credit;
 pub mod migrate;
+pub mod power;
 pub mod quality;
 pub mod rules;
 pub mod scorer;

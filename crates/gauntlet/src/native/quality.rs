@@ -5,7 +5,8 @@
 //!
 //! 1. The level of a window, b, is the self-weighted mean of its positive scores, Σy²/Σy: zeros and noise do not move it.
 //! 2. A miner's quality is the ratio of sums q = Σy / Σb over the windows in which it was evaluated: its mean score in
-//!    units of the common level. Its variance is that of a ratio estimator, from the centred scores y − q·b.
+//!    units of the common level. (Windows of more than twice its median level are scaled down to that, so that the large gains of a run's
+//!    beginning do not outweigh what came after.) Its variance is that of a ratio estimator, from the centred scores y − q·b.
 //! 3. Few windows make a poor estimate of a variance, so it is averaged with the median of all miners', which counts as
 //!    `prior_observations` observations (a moderated variance).
 //! 4. Who is not above zero by `useful_sigmas` standard errors (5 %, one-sided) has quality 0: a zero or harmful update earns nothing.
@@ -20,6 +21,8 @@ use templar_protocol::Window;
 
 /// Least relative variance: keeps precisions finite when all scores are exactly proportional.
 const VARIANCE_MIN: f64 = 1e-12;
+/// Windows whose level is above so many times the median of a miner's windows weigh as if it were so many times that.
+const LEVEL_RATIO_MAX: f64 = 2.0;
 /// Least relative deviation of one evaluation that a change is judged by: proportional scores are no proof of a miner without noise.
 const CHANGE_DEVIATION_MIN: f64 = 0.05;
 /// Evaluations before a change that are needed to speak of one.
@@ -53,14 +56,16 @@ pub(crate) fn level(scores: impl Iterator<Item = f64>) -> f64 {
 pub(crate) struct Estimate {
     pub quality: f64,
     pub variance: f64,
-    /// Σb: what turns a quality into a sum of scores.
-    pub level_sum: f64,
+    /// Mean level of its windows: what turns a quality into a score.
+    pub level: f64,
 }
 
 /// A ratio estimate before its variance is moderated.
 #[derive(Clone, Copy, Debug)]
 struct Raw {
     quality: f64,
+    /// Mean level of the windows, in the scores' units.
+    mean_level: f64,
     level_sum: f64,
     level_squares: f64,
     /// Variance of one window's centred score, relative to the mean squared level.
@@ -71,8 +76,17 @@ struct Raw {
 }
 
 fn raw<'a>(scores: impl Iterator<Item = &'a WindowScore>) -> Option<Raw> {
-    let rows: Vec<(f64, f64, f64)> =
-        scores.filter(|entry| entry.level > 0.0).map(|entry| (entry.score.value, entry.level, entry.score.standard_error)).collect();
+    let entries: Vec<&WindowScore> = scores.filter(|entry| entry.level > 0.0).collect();
+    // A window with outsized gains, as the first ones of a run are, says little about those that came after it.
+    let most = LEVEL_RATIO_MAX * lower_median(entries.iter().map(|entry| entry.level).collect())?;
+    let rows: Vec<(f64, f64, f64)> = entries
+        .iter()
+        .map(|entry| {
+            let scale = (most / entry.level).min(1.0);
+            (scale * entry.score.value, scale * entry.level, scale * entry.score.standard_error)
+        })
+        .collect();
+    let mean_level = entries.iter().map(|entry| entry.level).sum::<f64>() / entries.len().max(1) as f64;
     let level_sum: f64 = rows.iter().map(|row| row.1).sum();
     let level_squares: f64 = rows.iter().map(|row| row.1 * row.1).sum();
     if rows.is_empty() || level_squares <= 0.0 {
@@ -84,7 +98,7 @@ fn raw<'a>(scores: impl Iterator<Item = &'a WindowScore>) -> Option<Raw> {
     let per_level = rows.len() as f64 / level_squares;
     let relative = if freedom > 0.0 { centred / freedom * per_level } else { 0.0 };
     let paired = rows.iter().map(|row| row.2 * row.2).sum::<f64>() / level_squares;
-    Some(Raw { quality, level_sum, level_squares, relative, freedom, paired })
+    Some(Raw { quality, mean_level, level_sum, level_squares, relative, freedom, paired })
 }
 
 /// Estimates with moderated variances; none for a miner without a window that has a level.
@@ -101,7 +115,7 @@ pub(crate) fn estimates(rules: &NativeRules, histories: &[&VecDeque<WindowScore>
         let relative = if prior + raw.freedom > 0.0 { (prior * common + raw.freedom * raw.relative) / (prior + raw.freedom) } else { 0.0 };
         let variance = (relative * raw.level_squares / (raw.level_sum * raw.level_sum)).max(VARIANCE_MIN);
         let finite = raw.quality.is_finite() && variance.is_finite();
-        finite.then_some(Estimate { quality: raw.quality, variance, level_sum: raw.level_sum })
+        finite.then_some(Estimate { quality: raw.quality, variance, level: raw.mean_level })
     };
     raws.into_iter().map(moderated).collect()
 }
@@ -199,6 +213,14 @@ mod tests {
         assert_eq!(level([2.0, 2.0].into_iter()), 2.0);
         assert_eq!(level([2.0, 0.0, -5.0, 2.0].into_iter()), 2.0);
         assert_eq!(level([0.0, -1.0].into_iter()), 0.0);
+    }
+
+    #[test]
+    fn a_great_beginning_does_not_hide_what_came_after() {
+        let mut scores = history(&[1.0, 0.4, 0.4, 0.4]);
+        (scores[0].score.value, scores[0].level) = (50.0, 50.0);
+        let quality = raw(scores.iter()).unwrap().quality;
+        assert!((quality - 3.2 / 5.0).abs() < 1e-12, "{quality}");
     }
 
     #[test]

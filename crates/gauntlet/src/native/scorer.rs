@@ -223,9 +223,9 @@ impl Scorer {
             case.credit = Some(0.0);
             case.offences.push(("null-update".into(), "its object changes nothing".into()));
         }
-        if let Some((check, alike)) = credit::group_check(rules, observation, uid) {
+        if let Some((check, share)) = credit::group_check(rules, observation, uid) {
             if !check.passed {
-                case.credit = case.credit.map(|credit| credit / (1.0 + alike));
+                case.credit = case.credit.map(|credit| credit * share);
             }
             case.checks.push(check);
         }

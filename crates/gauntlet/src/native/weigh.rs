@@ -81,7 +81,7 @@ fn explain(parts: &Parts, weight: f64, pooled: &Pooled) -> PeerWeight {
     let mean_score = if evaluations > 0 { state.scores.iter().map(|e| e.score.value).sum::<f64>() / evaluations as f64 } else { 0.0 };
     let quality = estimate.map_or(0.0, |e| e.quality);
     let error = estimate.map_or(0.0, |e| e.variance.sqrt());
-    let level = estimate.map_or(0.0, |e| e.level_sum / evaluations.max(1) as f64);
+    let level = estimate.map_or(0.0, |e| e.level);
     let factor = work.map_or(1.0, |work| work.factor);
     let mut reason = match estimate {
         None if evaluations == 0 => format!("uid {uid} was not evaluated in the last windows, so it has no weight"),

@@ -40,7 +40,17 @@ impl Advantage {
         }
         let wins: f64 = own
             .iter()
-            .flat_map(|own| random.iter().map(move |random| if own > random { 1.0 } else if own == random { 0.5 } else { 0.0 }))
+            .flat_map(|own| {
+                random.iter().map(move |random| {
+                    if own > random {
+                        1.0
+                    } else if own == random {
+                        0.5
+                    } else {
+                        0.0
+                    }
+                })
+            })
             .sum();
         Some(Self { value: wins / (n * m), variance: (n + m + 1.0) / (12.0 * n * m) })
     }

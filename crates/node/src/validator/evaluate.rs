@@ -13,12 +13,15 @@ use templar_protocol::hparams::Evaluation;
 use templar_protocol::sampler::{Assignment, Pcg64};
 use templar_protocol::{AccountId, Digest, Uid};
 
+/// Reads the tokens of some sequences, by their index, one after the other.
+pub type ReadRows<'a> = dyn Fn(&[u64]) -> Result<Vec<u32>, WorkError> + 'a;
+
 /// Sequences by their index.
 pub struct Source<'a> {
     /// How many there are.
     pub n_samples: u64,
-    /// The tokens of some, one after the other.
-    pub read: &'a dyn Fn(&[u64]) -> Result<Vec<u32>, WorkError>,
+    /// The tokens of some.
+    pub read: &'a ReadRows<'a>,
 }
 
 /// Reads the sequences of a shard.
