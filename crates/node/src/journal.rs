@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use templar_gauntlet::{Check, Chosen, Dispute, Judgement, Likeness, Losses, Penalty, ScoreSheet, Seed};
+use templar_gauntlet::{Check, Chosen, Dispute, Judgement, Likeness, Losses, Measurement, Penalty, ScoreSheet, Seed, Verdict, Weights};
 use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 
 /// Version of the entries.
@@ -246,6 +246,36 @@ impl ScoredEntry {
             state: [sheet.state_before, sheet.state_after],
             sheet: published,
             reason: sheet.weights.reason,
+        }
+    }
+}
+
+impl PeerEvaluation {
+    /// What `measurement` has shown, by the verdict and the weights of its window.
+    pub fn of(verdict: &Verdict, weights: &Weights, measurement: &Measurement) -> Self {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
+        let uid = measurement.uid;
+        let (judgement, weight) = (verdict.of(uid), weights.of(uid));
+        let random = judgement.and_then(|judgement| judgement.random);
+        Self {
+            uid,
+            own_loss: pair(&measurement.own),
+            random_loss: pair(&measurement.random),
+            gradient_score: random.map_or(0.0, |score| score.value),
+            standard_error: random.map_or(0.0, |score| score.standard_error),
+            advantage: judgement.and_then(|judgement| judgement.advantage).unwrap_or(0.5),
+            credit: weight.map_or(0.0, |weight| weight.credit),
+            work: weight.map_or(1.0, |weight| weight.work),
+            standing: weight.map_or(1.0, |weight| weight.standing),
+            quality: weight.map_or(0.0, |weight| weight.quality),
+            weight: weight.map_or(0.0, |weight| weight.weight),
+            own: measurement.own.clone(),
+            random: measurement.random.clone(),
+            checks: judgement.map(|judgement| judgement.checks.clone()).unwrap_or_default(),
+            penalties: judgement.map(|judgement| judgement.penalties.clone()).unwrap_or_default(),
+            reason: judgement.map(|judgement| judgement.reason.clone()).unwrap_or_default(),
+            weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
         }
     }
 }

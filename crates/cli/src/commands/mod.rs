@@ -17,5 +17,6 @@ pub mod params;
 pub mod plan;
 mod reference;
 pub mod refuse;
+pub mod sim;
 pub mod store;
 pub mod wallet;

@@ -25,7 +25,7 @@ use templar_chain::Wait;
 use templar_data::Tokenizer;
 use templar_gauntlet::to_u16;
 use templar_model::checkpoint;
-use templar_protocol::messages::{Accepted, CheckpointPointer, MANIFEST_BYTES_MAX, Manifest};
+use templar_protocol::messages::{CheckpointPointer, MANIFEST_BYTES_MAX};
 use templar_protocol::{Digest, Uid, Window, names};
 use templar_store::ErrorKind;
 use templar_tensor::Executor;
@@ -204,7 +204,7 @@ impl Validator {
         let began_ms = ctx.now_ms();
         let opened = std::mem::take(&mut self.collected.opened);
         let (clip_norms, opened) = self.node.worker.run(move |work| (work.clip_norms(&opened), opened)).await?;
-        let manifest = self.manifest(slot, &opened, clip_norms);
+        let manifest = self.collected.manifest(&self.node.run, self.machine.position(), slot, &opened, clip_norms);
         let window = manifest.window;
         let bytes = match signed::sign(&manifest, &*ctx.key) {
             Ok(bytes) if bytes.len() as u64 <= MANIFEST_BYTES_MAX && ctx.now_ms() < until_ms => bytes,
@@ -224,29 +224,6 @@ impl Validator {
             ctx.note(Entry::Published { window, slot, accepted, manifest: decided.digest });
         }
         Ok(Followed::Manifest(began_ms, read))
-    }
-
-    fn manifest(&self, slot: u32, opened: &[templar_codec::Opened], clip_norms: Vec<f32>) -> Manifest {
-        let position = self.machine.position();
-        let collected = &self.collected;
-        let enough = opened.len() >= self.node.run.hparams().minimum_peers;
-        let accepted = opened.iter().filter(|_| enough).filter_map(|peer| {
-            let uid = peer.header().uid;
-            let commit = collected.commits.iter().find(|commit| commit.uid == uid)?;
-            Some(Accepted { uid, hotkey: peer.header().hotkey, object: commit.object, object_bytes: commit.object_bytes })
-        });
-        Manifest {
-            run: self.node.run.id,
-            window: position.window,
-            slot,
-            global_step: position.global_step,
-            theta_before: position.theta,
-            accepted: accepted.collect(),
-            clip_norms: if enough && !opened.is_empty() { clip_norms } else { vec![] },
-            commits: collected.commits.clone(),
-            refused: collected.refused.clone(),
-            previous: position.manifest,
-        }
     }
 
     async fn set_weights(&mut self, window: Window) -> Outcome {
