@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 16] =
-    ["protocol", "wallet", "codec", "gauntlet", "pjrt", "tensor", "model", "engine", "data", "store", "s3", "chain", "node", "sim", "ops", "cli"];
+const LAYERS: [&str; 16] = [
+    "protocol", "wallet", "codec", "gauntlet", "pjrt", "tensor", "model", "engine", "data", "store", "s3", "chain", "node", "sim", "ops",
+    "cli",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

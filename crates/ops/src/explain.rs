@@ -5,14 +5,14 @@
 
 mod changes;
 mod rivals;
-mod text;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 
 use crate::interval::interval;
 use serde::Serialize;
 use templar_gauntlet::native::Turn;
-use templar_gauntlet::{Check, Fate, GradientScore, Judgement, Likeness, Losses, PeerWeight, Penalty, ScoreSheet};
+use templar_gauntlet::{Check, Dispute, Fate, GradientScore, Judgement, Likeness, Losses, PeerWeight, Penalty, ScoreSheet};
 use templar_protocol::{AccountId, Digest, GlobalStep, Uid, Window};
 
 pub use changes::Change;
@@ -180,7 +180,7 @@ pub struct Explanation {
     /// Why the window counts for nobody, if so.
     pub void: Option<String>,
     /// Where the validator contradicts the deciding manifest.
-    pub disputes: Vec<String>,
+    pub disputes: Vec<Dispute>,
 }
 
 /// Explains `uid` from the last of `sheets`, which are of one validator and rise by window; those before it tell the history.
@@ -204,8 +204,8 @@ pub fn explain(sheets: &[ScoreSheet], uid: Uid) -> Result<Explanation, ExplainEr
         uid,
         hotkey: member.hotkey,
         validator: sheet.validator,
-        rules: sheet.rules.name.clone(),
-        rules_digest: sheet.rules.digest(),
+        rules: sheet.rules.clone(),
+        rules_digest: sheet.rules_digest,
         manifest: sheet.manifest,
         theta_before: sheet.theta_before,
         global_step: sheet.global_step,
@@ -215,7 +215,7 @@ pub fn explain(sheets: &[ScoreSheet], uid: Uid) -> Result<Explanation, ExplainEr
             turn: sheet.chosen.iter().find(|chosen| chosen.uid == uid).map(|chosen| chosen.turn),
             measured: measured.is_some(),
             candidates: observation.accepted().count(),
-            places: sheet.rules.uids_per_window,
+            places: sheet.parameters.uids_per_window,
             engine: sheet.engine.clone(),
         },
         random: effect(measured.map(|measured| &measured.random), &judgement.random),
@@ -230,11 +230,11 @@ pub fn explain(sheets: &[ScoreSheet], uid: Uid) -> Result<Explanation, ExplainEr
         weight: sheet.weights.of(uid).cloned(),
         place: earning.iter().position(|peer| peer.uid == uid).map(|place| place + 1),
         earning: earning.len(),
-        rivals: rivals::rivals(&sheet.rules, &sheet.weights, uid),
+        rivals: rivals::rivals(&sheet.parameters, &sheet.weights, uid),
         changes: changes::changes(sheet, judgement, &member.fate, &history),
         history,
         void: sheet.verdict.void.clone(),
-        disputes: sheet.disputes.clone(),
+        disputes: sheet.disputes.iter().filter(|dispute| dispute.uid.is_none_or(|of| of == uid)).cloned().collect(),
     })
 }
 
@@ -242,7 +242,10 @@ fn submission(sheet: &ScoreSheet, uid: Uid, fate: &Fate) -> Submission {
     let arrival = sheet.arrival(uid);
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     Submission {
-        object: fate.object(),
+        object: match fate {
+            Fate::Accepted { object } | Fate::Omitted { object, .. } => Some(*object),
+            _ => None,
+        },
         object_bytes: arrival.map(|arrival| arrival.object_bytes),
         found_ms: arrival.map(|arrival| arrival.found_ms),
         after_window_end_ms: arrival.map(|arrival| signed(arrival.found_ms) - signed(sheet.window_end_ms)),
@@ -262,7 +265,7 @@ fn history(sheets: &[ScoreSheet], uid: Uid, hotkey: &AccountId) -> Vec<Past> {
             weight: sheet.weights.of(uid).map_or(0.0, |peer| peer.weight),
         })
     };
-    let newest = sheets.last().map_or(0, |sheet| sheet.rules.credit_windows);
+    let newest = sheets.last().map_or(0, |sheet| sheet.parameters.credit_windows);
     let mut history: Vec<Past> = sheets.iter().filter_map(past).collect();
     history.drain(..history.len().saturating_sub(newest.max(1)));
     history

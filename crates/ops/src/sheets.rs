@@ -162,8 +162,8 @@ fn each_sheet(mut reader: impl BufRead, mut take: impl FnMut(ScoreSheet)) -> io:
         if !head.windows(MARK.len()).any(|part| part == MARK) {
             continue;
         }
-        if let Ok(Line { entry: Entry::Scored(sheet), .. }) = serde_json::from_slice(&line) {
-            take(*sheet);
+        if let Ok(Line { entry: Entry::Scored(scored), .. }) = serde_json::from_slice(&line) {
+            take(scored.sheet);
         }
     }
 }
@@ -198,8 +198,7 @@ pub async fn from_bucket(bucket: &Bucket, window: Option<Window>) -> Result<Shee
         let read = read_sheet(bucket, &names::score_sheet(Window(earlier))).await.ok().flatten();
         read.filter(|(sheet, by)| *by == signer && sheet.run == run && sheet.window() == Window(earlier))
     });
-    let mut sheets: Vec<ScoreSheet> =
-        stream::iter(earlier).buffered(REQUESTS_MAX).filter_map(async |read| Some(read?.0)).collect().await;
+    let mut sheets: Vec<ScoreSheet> = stream::iter(earlier).buffered(REQUESTS_MAX).filter_map(async |read| Some(read?.0)).collect().await;
     sheets.reverse();
     sheets.push(sheet);
     Ok(Sheets { sheets, signer: Some(signer), place: bucket.url().to_string() })

@@ -4,11 +4,16 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let mut scenario = Scenario::read(args[1].as_ref()).unwrap_or_else(|e| panic!("{e}"));
     let seed = args.get(2).map_or(scenario.seed, |s| s.parse().unwrap());
-    if let Some(w) = args.get(3) { scenario.windows = w.parse().unwrap(); }
+    if let Some(w) = args.get(3) {
+        scenario.windows = w.parse().unwrap();
+    }
     let begun = std::time::Instant::now();
     let sink: Option<templar_sim::record::Sink> = args.get(4).map(|path| {
         let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
-        Box::new(move |line: &str| { use std::io::Write; writeln!(file, "{line}").unwrap(); }) as templar_sim::record::Sink
+        Box::new(move |line: &str| {
+            use std::io::Write;
+            writeln!(file, "{line}").unwrap();
+        }) as templar_sim::record::Sink
     });
     let report = simulate(&scenario, seed, sink).unwrap_or_else(|e| panic!("{e}"));
     println!("{}", report.text());

@@ -74,7 +74,8 @@ mod tests {
     fn places_are_independent_and_repeatable() {
         let root = Draw::new(7);
         assert_eq!(root.of("a").at(3).bits(), root.of("a").at(3).bits());
-        let all: std::collections::BTreeSet<u64> = (0..1000).map(|i| root.of("a").at(i).bits()).chain([root.of("b").at(0).bits()]).collect();
+        let all: std::collections::BTreeSet<u64> =
+            (0..1000).map(|i| root.of("a").at(i).bits()).chain([root.of("b").at(0).bits()]).collect();
         assert_eq!(all.len(), 1001);
     }
 

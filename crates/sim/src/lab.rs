@@ -376,7 +376,14 @@ impl Lab {
         measured
     }
 
-    fn measure(&mut self, theta: &Digest, window: Window, seed: Digest, peers: &[Opened], chosen: &[Uid]) -> Result<Vec<Measurement>, String> {
+    fn measure(
+        &mut self,
+        theta: &Digest,
+        window: Window,
+        seed: Digest,
+        peers: &[Opened],
+        chosen: &[Uid],
+    ) -> Result<Vec<Measurement>, String> {
         self.stand_at(theta, window)?;
         let clip_norms = self.work.clip_norms(peers);
         let by_uid: BTreeMap<Uid, &Opened> = peers.iter().map(|peer| (peer.header().uid, peer)).collect();
@@ -429,7 +436,12 @@ impl Lab {
 
 /// Names a list of objects.
 pub fn list_digest(peers: &[Opened]) -> Digest {
-    Digest::of(&peers.iter().flat_map(|peer| peer.header().payload_digest.0.into_iter().chain(peer.header().uid.0.to_le_bytes())).collect::<Vec<u8>>())
+    Digest::of(
+        &peers
+            .iter()
+            .flat_map(|peer| peer.header().payload_digest.0.into_iter().chain(peer.header().uid.0.to_le_bytes()))
+            .collect::<Vec<u8>>(),
+    )
 }
 
 /// A shard whose samples are their own numbers, and the numbers of samples held out, which no shard has.

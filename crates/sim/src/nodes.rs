@@ -55,7 +55,8 @@ fn assign_attacks(scenario: &Scenario, draw: Draw, nodes: &mut [NodeInfo]) {
     for (place, group) in scenario.attackers.iter().enumerate() {
         let Some(kind) = attacks::find(&group.kind) else { continue };
         let role = if kind.is_validators() { Role::Validator } else { Role::Miner };
-        let mut free: Vec<NodeIndex> = (0..nodes.len()).filter(|&index| nodes[index].role == role && nodes[index].attack.is_none()).collect();
+        let mut free: Vec<NodeIndex> =
+            (0..nodes.len()).filter(|&index| nodes[index].role == role && nodes[index].attack.is_none()).collect();
         if kind.leads() {
             // An attack of the leader is one of whoever has most stake.
             free.truncate(scenario.size_of(group));

@@ -96,7 +96,15 @@ impl Report {
         figures.insert("void_windows".into(), record.void.len() as f64);
         figures.insert("resyncs".into(), record.resyncs.values().sum::<u64>() as f64);
         let checks = world.scenario.checks.iter().map(|check| checked(check, &figures)).collect();
-        Self { scenario: world.scenario.name.clone(), seed, windows: world.scenario.windows, miners: facts.miners(), figures, losses, checks }
+        Self {
+            scenario: world.scenario.name.clone(),
+            seed,
+            windows: world.scenario.windows,
+            miners: facts.miners(),
+            figures,
+            losses,
+            checks,
+        }
     }
 
     /// Whether all checks hold.
@@ -108,7 +116,11 @@ impl Report {
     pub fn text(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "{} · seed {} · {} windows", self.scenario, self.seed, self.windows);
-        let _ = writeln!(out, "\n{:<8} {:<18} {:>8} {:>10} {:>8} {:>8}  refused", "miner", "attack", "trained", "aggregated", "reward", "at end");
+        let _ = writeln!(
+            out,
+            "\n{:<8} {:<18} {:>8} {:>10} {:>8} {:>8}  refused",
+            "miner", "attack", "trained", "aggregated", "reward", "at end"
+        );
         for line in &self.miners {
             let refusals: Vec<String> = line.refusals.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
             let _ = writeln!(
@@ -135,7 +147,12 @@ impl Report {
                 (None, None) => "without a bound".into(),
             };
             let observed = checked.observed.map_or("no such figure".into(), |value| format!("{value:.6}"));
-            let _ = writeln!(out, "{} {}: {observed}, expected {bound}", if checked.passed { "passed" } else { "FAILED" }, checked.check.figure);
+            let _ = writeln!(
+                out,
+                "{} {}: {observed}, expected {bound}",
+                if checked.passed { "passed" } else { "FAILED" },
+                checked.check.figure
+            );
         }
         out
     }
@@ -216,7 +233,8 @@ impl Facts<'_> {
             }
         }
         let last = self.rewards(self.last());
-        let shares: Vec<f64> = honest.iter().filter(|miner| !self.record.since.contains_key(miner)).filter_map(|miner| last.get(miner).copied()).collect();
+        let shares: Vec<f64> =
+            honest.iter().filter(|miner| !self.record.since.contains_key(miner)).filter_map(|miner| last.get(miner).copied()).collect();
         let (least, most) = (shares.iter().copied().fold(f64::INFINITY, f64::min), shares.iter().copied().fold(0.0, f64::max));
         let spread = if shares.is_empty() || least <= 0.0 { f64::from(u8::from(!shares.is_empty())) * 1e9 } else { most / least - 1.0 };
         BTreeMap::from([
@@ -263,7 +281,9 @@ impl Facts<'_> {
 
     /// Training that these miners have really done, in honest miners.
     fn worked(&self, members: &[NodeIndex]) -> f64 {
-        let steps = |member: &NodeIndex| self.record.efforts.values().filter_map(|miners| miners.get(member)).filter(|effort| effort.steps > 0).count() as f64;
+        let steps = |member: &NodeIndex| {
+            self.record.efforts.values().filter_map(|miners| miners.get(member)).filter(|effort| effort.steps > 0).count() as f64
+        };
         members.iter().map(steps).sum::<f64>() / self.windows.max(1) as f64
     }
 

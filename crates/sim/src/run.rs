@@ -35,7 +35,8 @@ enum Disk {
 /// The scenario cannot be played.
 pub fn simulate(scenario: &Scenario, seed: u64, sink: Option<Sink>) -> Result<Report, WorldError> {
     // One thread that does all the work: the codec's parallel loops run in place, and several simulations do not meet in a common pool.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| crate::lab::LabError::Dir(std::io::Error::other(error)))?;
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| crate::lab::LabError::Dir(std::io::Error::other(error)))?;
     pool.install(|| {
         let world = World::new(scenario, seed, Record::new(sink))?;
         play(&world, seed);

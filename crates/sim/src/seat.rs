@@ -265,8 +265,12 @@ impl Seat {
             if opened.signer != neuron.hotkey || pointer.run != self.world.run.id || !self.world.lab.borrow().holds(&pointer.theta) {
                 continue;
             }
-            let offer =
-                Position { window: pointer.next_window, global_step: pointer.global_step, theta: pointer.theta, manifest: pointer.manifest };
+            let offer = Position {
+                window: pointer.next_window,
+                global_step: pointer.global_step,
+                theta: pointer.theta,
+                manifest: pointer.manifest,
+            };
             if newest.is_none_or(|best| (offer.window, offer.global_step) > (best.window, best.global_step)) {
                 newest = Some(offer);
             }
@@ -276,7 +280,14 @@ impl Seat {
     }
 
     /// The window's entry for the journal.
-    pub fn window_entry(&self, window: Window, after: &Position, stepped: bool, decided: Option<&Decided>, gathered: &Gathered) -> WindowEntry {
+    pub fn window_entry(
+        &self,
+        window: Window,
+        after: &Position,
+        stepped: bool,
+        decided: Option<&Decided>,
+        gathered: &Gathered,
+    ) -> WindowEntry {
         let manifest = decided.map(|decided| &decided.manifest);
         let (committed, count) = (manifest.map_or(0, |manifest| manifest.commits.len()), gathered.peers.len());
         WindowEntry {

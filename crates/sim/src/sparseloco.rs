@@ -115,7 +115,8 @@ pub fn compare(size: &Size, threads: usize, told: impl Fn(usize, usize) + Sync) 
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
-                while let Some((place, (method, seed))) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, *jobs.get(i)?))) {
+                while let Some((place, (method, seed))) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, *jobs.get(i)?)))
+                {
                     let run = run(size, method, seed);
                     let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     done.push((place, run));
@@ -259,7 +260,9 @@ impl<'a> Bench<'a> {
                     *mean += (start - end) / f32::from(self.size.workers);
                 }
             }
-            for ((theta, velocity), gradient) in self.theta.iter_mut().flatten().zip(velocity.iter_mut().flatten()).zip(mean.iter().flatten()) {
+            for ((theta, velocity), gradient) in
+                self.theta.iter_mut().flatten().zip(velocity.iter_mut().flatten()).zip(mean.iter().flatten())
+            {
                 *velocity = momentum * *velocity + gradient;
                 *theta -= rate * (gradient + momentum * *velocity);
             }
@@ -315,7 +318,9 @@ impl Comparison {
     /// The comparison as rows of documentation.
     pub fn markdown(&self) -> String {
         use std::fmt::Write as _;
-        let mut out = String::from("| method | held-out loss | against dense DiLoCo | bytes of a worker in an outer step | loss after 10, 20, … 100 % |\n|---|---|---|---|---|\n");
+        let mut out = String::from(
+            "| method | held-out loss | against dense DiLoCo | bytes of a worker in an outer step | loss after 10, 20, … 100 % |\n|---|---|---|---|---|\n",
+        );
         for line in &self.lines {
             let name = match line.method {
                 Method::SparseLoCo => "SparseLoCo (ours)",

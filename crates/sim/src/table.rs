@@ -110,7 +110,8 @@ struct Plan {
 }
 
 fn plans(size: &Size) -> Vec<Plan> {
-    let chosen: Vec<&'static Kind> = KINDS.iter().filter(|kind| size.kinds.is_empty() || size.kinds.iter().any(|name| name == kind.name)).collect();
+    let chosen: Vec<&'static Kind> =
+        KINDS.iter().filter(|kind| size.kinds.is_empty() || size.kinds.iter().any(|name| name == kind.name)).collect();
     let mut plans = vec![Plan { kind: None, share: 0.0, scenario: network("honest", size.miners, size.windows, &[100, 80, 64]) }];
     // The networks without attackers, to which the losses are compared.
     for &share in &size.shares {
@@ -137,8 +138,7 @@ fn count(share: f64, all: usize) -> usize {
 /// A network cannot be played: a defect.
 pub fn make(size: &Size, threads: usize, told: impl Fn(usize, usize) + Sync) -> Result<Table, WorldError> {
     let plans = plans(size);
-    let jobs: Vec<Job> =
-        plans.iter().flat_map(|plan| (1..=size.seeds).map(|seed| Job { scenario: plan.scenario.clone(), seed })).collect();
+    let jobs: Vec<Job> = plans.iter().flat_map(|plan| (1..=size.seeds).map(|seed| Job { scenario: plan.scenario.clone(), seed })).collect();
     let total = jobs.len();
     let reports = run_all(&jobs, threads, |done| told(done, total))?;
     let by_plan: Vec<&[Report]> = reports.chunks(size.seeds.max(1) as usize).collect();
@@ -167,7 +167,8 @@ fn row(kind: &Kind, share: f64, size: &Size, reports: &[Report], baseline: &[Rep
     let harms: Vec<f64> = reports.iter().zip(baseline).map(|(with, without)| loss(with) / loss(without) - 1.0).collect();
     let (reward_share, compute_share, profit, harm) = (of("reward_share"), of("compute_share"), of("profit"), Interval::of(&harms));
     let all = if kind.is_validators() { stakes(kind).len() } else { size.miners };
-    let paid = reward_share.upper() <= compute_share.mean + REWARD_BAR && (profit.upper() <= 0.0 || kind.compute >= 1.0 && !kind.one_trainer);
+    let paid =
+        reward_share.upper() <= compute_share.mean + REWARD_BAR && (profit.upper() <= 0.0 || kind.compute >= 1.0 && !kind.one_trainer);
     let holds = (share == BAR_SHARE && !kind.is_validators()).then(|| paid && harm.upper() <= HARM_BAR);
     Row {
         kind: kind.name.into(),
@@ -191,11 +192,17 @@ impl Table {
 
     /// The table as a page of documentation.
     pub fn markdown(&self) -> String {
-        let mut out = String::from("| attack | attackers | compute | reward | windows until | profit | harm to the loss | bar |\n|---|---|---|---|---|---|---|---|\n");
+        let mut out = String::from(
+            "| attack | attackers | compute | reward | windows until | profit | harm to the loss | bar |\n|---|---|---|---|---|---|---|---|\n",
+        );
         for row in &self.rows {
             let percent = |interval: &Interval| format!("{:.1} ± {:.1} %", 100.0 * interval.mean, 100.0 * interval.half);
             let has_miners = row.profit.runs > 0;
-            let until = if row.windows_until.least >= self.size.windows as f64 { "never".to_owned() } else { format!("{:.0} ± {:.0}", row.windows_until.mean, row.windows_until.half) };
+            let until = if row.windows_until.least >= self.size.windows as f64 {
+                "never".to_owned()
+            } else {
+                format!("{:.0} ± {:.0}", row.windows_until.mean, row.windows_until.half)
+            };
             let _ = writeln!(
                 out,
                 "| {} | {:.0} % | {} | {} | {} | {} | {} | {} |",

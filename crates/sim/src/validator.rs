@@ -174,7 +174,8 @@ impl Validator {
                     self.collected.commits.push(read);
                 }
                 Ok(commit) => {
-                    let why = format!("its commit announces {} bytes, objects have at most {}", commit.object_bytes, round.object_bytes_max);
+                    let why =
+                        format!("its commit announces {} bytes, objects have at most {}", commit.object_bytes, round.object_bytes_max);
                     self.collected.refuse(member.uid, "oversized", why);
                 }
                 // A validator without a slot that does not mine is no news.

@@ -6,7 +6,7 @@ use crate::lab::{Lab, LabError};
 use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::store::{Got, Link, NodeIndex, Store};
-use crate::time::{Time, TaskId};
+use crate::time::{TaskId, Time};
 use futures::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};

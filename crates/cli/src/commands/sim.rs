@@ -197,7 +197,8 @@ impl SweepArgs {
         let jobs: Vec<Job> = (1..=self.seeds).map(|seed| Job { scenario: scenario.clone(), seed }).collect();
         let reports = run_all(&jobs, self.jobs.unwrap_or_else(cores), |_| {}).into_diagnostic()?;
         let failed_seeds: Vec<u64> = reports.iter().filter(|report| !report.passed()).map(|report| report.seed).collect();
-        let sweep = Sweep { scenario: &scenario.name, seeds: self.seeds, windows: scenario.windows, figures: figures(&reports), failed_seeds };
+        let sweep =
+            Sweep { scenario: &scenario.name, seeds: self.seeds, windows: scenario.windows, figures: figures(&reports), failed_seeds };
         if self.json {
             print_json(&sweep)?;
         } else {

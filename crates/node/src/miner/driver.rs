@@ -64,7 +64,8 @@ impl Miner {
         let machine = MinerMachine::new(node.run.miner_rules());
         let states = StateDir::open(&settings.dir.join("state"))?;
         let resync_request = settings.dir.join(RESYNC_REQUEST);
-        let mut miner = Self { node, machine, states, resync_request, sealed: None, training: None, decided: None, conduct: Box::new(Honest) };
+        let mut miner =
+            Self { node, machine, states, resync_request, sealed: None, training: None, decided: None, conduct: Box::new(Honest) };
         miner.restore().await?;
         miner.settle_before(&position).await?;
         miner.prune_all(position.window).await;

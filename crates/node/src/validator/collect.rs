@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use templar_codec::{Expect, Header, Opened, max_object_bytes};
 use templar_data::ShardReader;
+use templar_gauntlet::Arrival;
 use templar_protocol::messages::{Accepted, Commit, CommitRead, Manifest, Message, REASON_CHARS_MAX, Refused};
 use templar_protocol::sampler::sample_digest;
 use templar_protocol::{Digest, Uid, Window, names};
@@ -42,6 +43,8 @@ pub struct Collected {
     pub refused: Vec<Refused>,
     /// The objects that may be accepted, by uid.
     pub objects: BTreeMap<Uid, Bytes>,
+    /// When the requests began that brought them, Unix ms.
+    pub found_ms: BTreeMap<Uid, u64>,
     /// The same, opened.
     pub opened: Vec<Opened>,
     /// Stake (at least 1 each) behind each θ that the objects start from.
@@ -75,6 +78,15 @@ impl Collected {
             refused: self.refused.clone(),
             previous: at.manifest,
         }
+    }
+
+    /// The objects of `window` that reached this validator and were found right, by rising uid; none when it has collected another window.
+    pub fn arrivals(&self, window: Window) -> Vec<Arrival> {
+        let objects = self.objects.iter().filter(|_| self.window == window);
+        let arrival = |(uid, bytes): (&Uid, &Bytes)| {
+            Some(Arrival { uid: *uid, object_bytes: bytes.len() as u64, found_ms: *self.found_ms.get(uid)? })
+        };
+        objects.filter_map(arrival).collect()
     }
 
     /// Notes that `uid` does not take part, and why.
@@ -228,7 +240,10 @@ async fn fetch(node: &Node, collected: &mut Collected, awaited: Vec<Awaited>, up
                 answer = asks.next() => {
                     let Some((peer, asked_ms, result)) = answer else { break };
                     match sort_answer(collected, &peer, asked_ms, result, upload_ends_ms, until_ms) {
-                        Some(Ok(bytes)) => fetched.push((peer, bytes)),
+                        Some(Ok(bytes)) => {
+                            collected.found_ms.insert(peer.member.uid, asked_ms);
+                            fetched.push((peer, bytes));
+                        }
                         Some(Err(())) => missing.push(peer),
                         None => {}
                     }

@@ -39,6 +39,8 @@ pub struct Validator {
     pub(super) scores_path: PathBuf,
     commits_path: PathBuf,
     model_dir: PathBuf,
+    /// The engine's name.
+    pub(super) engine: String,
     tokenizer: Tokenizer,
     held_out: Arc<Vec<u32>>,
     pub(super) collected: Collected,
@@ -63,6 +65,7 @@ impl Validator {
             crate::join::announce_bucket(&ctx).await?;
             start_run(&ctx, start).await?;
         }
+        let engine = super::engine_name(&*executor);
         let (node, position) = Node::join(ctx, settings, executor).await?;
         keep_descriptor(&node.ctx, &node.run).await;
         let machine = ValidatorMachine::new(node.run.validator_rules());
@@ -80,6 +83,7 @@ impl Validator {
             scores_path,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
+            engine,
             tokenizer,
             held_out: held_out.into(),
             collected: Collected::default(),
@@ -272,9 +276,12 @@ impl Validator {
         };
         let ctx = &self.node.ctx;
         let put = async {
-            let envelope = signed::sign(&pointer, &*ctx.key).map_err(|error| error.to_string())?;
+            let envelope = bytes::Bytes::from(signed::sign(&pointer, &*ctx.key).map_err(|error| error.to_string())?);
+            // Whoever replays an older window finds the θ before it by the pointer that keeps its name.
+            let kept = names::checkpoint_pointer(pointer.next_window);
             ctx.bucket.put(&names::checkpoint(&pointer.file), file.into()).await.map_err(|error| error.to_string())?;
-            ctx.bucket.put(names::CHECKPOINT_LATEST, envelope.into()).await.map_err(|error| error.to_string())
+            ctx.bucket.put(&kept, envelope.clone()).await.map_err(|error| error.to_string())?;
+            ctx.bucket.put(names::CHECKPOINT_LATEST, envelope).await.map_err(|error| error.to_string())
         };
         Ok(match put.await {
             Ok(()) => {
@@ -295,6 +302,10 @@ impl Validator {
         let keep = usize::try_from(self.node.run.hparams().retention.checkpoints).unwrap_or(usize::MAX).max(1);
         let newest = names::checkpoint(newest);
         let Ok(mut files) = self.node.ctx.bucket.list(names::CHECKPOINTS).await else { return };
+        let pointers = files.iter().rev().filter(|file| names::window_of(&file.key).is_some());
+        for pointer in pointers.skip(keep) {
+            let _ = self.node.ctx.bucket.delete(&pointer.key).await;
+        }
         files.retain(|file| file.key.ends_with(".safetensors") && file.key != newest);
         files.sort_by_key(|file| std::cmp::Reverse(file.last_modified_ms));
         for file in files.into_iter().skip(keep - 1) {

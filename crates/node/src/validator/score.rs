@@ -11,6 +11,7 @@ use crate::node::{Node, NodeError};
 use crate::position::Position;
 use crate::signed;
 use crate::state::write_atomically;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use templar_gauntlet::native::Loaded;
@@ -91,7 +92,11 @@ impl Validator {
         let mut judge = self.judge.clone();
         let before = serde_json::to_vec(&judge.scorer)?;
         let (window, sent) = (case.window, assessed.sent.clone());
-        let sheet = judge.conclude(case, assessed)?;
+        let mut sheet = judge.conclude(case, assessed)?;
+        sheet.validator = self.node.ctx.uid;
+        sheet.window_end_ms = self.node.round().next_start_ms;
+        sheet.engine = self.engine.clone();
+        sheet.arrivals = self.collected.arrivals(window);
         if let Err(error) = self.sketches.keep(&judge.scorer.rules().likeness, window, &sent) {
             self.node.ctx.warn(format!("the sketches of window {window} were not kept, after a restart its replays go unnoticed: {error}"));
         }
@@ -118,8 +123,10 @@ impl Validator {
         };
         let digest = signed::open::<ScoreSheet>(&envelope).ok()?.digest;
         // The state first: a sheet never names a state that is not there.
-        for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope)] {
-            if let Err(error) = ctx.bucket.put(&name, bytes.into()).await {
+        let (before, envelope) = (Bytes::from(before), Bytes::from(envelope));
+        let latest = (names::SCORES_LATEST.to_owned(), envelope.clone());
+        for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope), latest] {
+            if let Err(error) = ctx.bucket.put(&name, bytes).await {
                 ctx.warn(format!("{name} was not published: {error}"));
                 return None;
             }

@@ -34,7 +34,7 @@ impl Altered<'_> {
     fn weight(&self, alter: impl FnOnce(&mut PeerWeight)) -> f64 {
         let mut other = self.own.clone();
         alter(&mut other);
-        let rules = &self.sheet.rules;
+        let rules = &self.sheet.parameters;
         let (before, after) = (value(rules, self.own), value(rules, &other));
         let all: f64 = self.sheet.weights.peers.iter().map(|peer| value(rules, peer)).sum();
         let total = all - before + after;
@@ -63,7 +63,7 @@ pub(super) fn changes(sheet: &ScoreSheet, judgement: &Judgement, fate: &Fate, hi
         changes.push(Change { what: check.name.clone(), observed: Some(check.observed), required: Some(check.required), weight, sentence });
     }
     changes.extend(quality(&altered));
-    changes.extend(factors(&altered, &sheet.rules));
+    changes.extend(factors(&altered, &sheet.parameters));
     changes.extend(overtake(&altered));
     changes
 }
@@ -80,13 +80,13 @@ fn full_credit(altered: &Altered, judgement: &Judgement, history: &[Past]) -> Op
     // credits at hand already have the published mean.
     let counted: Vec<f64> = history.iter().filter_map(|past| past.credit).collect();
     let mean = counted.iter().sum::<f64>() / counted.len().max(1) as f64;
-    let known = history.len() >= altered.sheet.rules.credit_windows || (mean - altered.own.credit).abs() < 1e-9;
+    let known = history.len() >= altered.sheet.parameters.credit_windows || (mean - altered.own.credit).abs() < 1e-9;
     (known && !counted.is_empty()).then(|| (altered.own.credit + (1.0 - now) / counted.len() as f64).min(1.0))
 }
 
 /// What quality was needed to earn anything.
 fn quality(altered: &Altered) -> Option<Change> {
-    let (own, rules) = (altered.own, &altered.sheet.rules);
+    let (own, rules) = (altered.own, &altered.sheet.parameters);
     if own.evaluations == 0 {
         let sentence = "it has not been evaluated in the last windows; its turn comes by rotation once its objects are accepted".to_owned();
         return Some(Change { what: "evaluation".into(), observed: None, required: None, weight: None, sentence });
@@ -126,13 +126,15 @@ fn factors(altered: &Altered, rules: &NativeRules) -> Vec<Change> {
         && own.work < 1.0
     {
         let weight = altered.weight(|own| own.work = 1.0);
-        let sentence = "its updates must help its own data as much more than random data as other contributors' do: train on all of the assignment";
+        let sentence =
+            "its updates must help its own data as much more than random data as other contributors' do: train on all of the assignment";
         add("work", advantage, required, weight, sentence.to_owned());
     }
     if own.standing < 1.0 && own.shrunk > 0.0 {
         let weight = altered.weight(|own| own.standing = 1.0);
         let half_life = rules.standing.recovery_half_life_windows;
-        let sentence = format!("without former penalties its standing would be 1; half of what is missing comes back in {half_life} windows");
+        let sentence =
+            format!("without former penalties its standing would be 1; half of what is missing comes back in {half_life} windows");
         add("standing", own.standing, 1.0, weight, sentence);
     }
     changes
@@ -140,7 +142,7 @@ fn factors(altered: &Altered, rules: &NativeRules) -> Vec<Change> {
 
 /// What quality would have been needed to be as heavy as the next heavier miner.
 fn overtake(altered: &Altered) -> Option<Change> {
-    let (own, rules) = (altered.own, &altered.sheet.rules);
+    let (own, rules) = (altered.own, &altered.sheet.parameters);
     let heavier = altered.sheet.weights.peers.iter().filter(|peer| peer.weight > own.weight);
     let next = heavier.min_by(|a, b| a.weight.total_cmp(&b.weight).then(a.uid.cmp(&b.uid)))?;
     let rest: f64 = parts(rules, own).iter().filter(|part| part.0 != "quality").map(|part| part.1).product();

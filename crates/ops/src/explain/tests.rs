@@ -1,8 +1,8 @@
 //! Explanations of made-up windows, judged by the real rules.
 
 use super::*;
-use templar_gauntlet::sheet::SHEET_VERSION;
-use templar_gauntlet::{Arrival, Chosen, Drawn, Measurement, Member, NativeRules, Observation, Scorer, Seed, Survey, recompute};
+use templar_gauntlet::sheet::{Arrival, Samples, recompute};
+use templar_gauntlet::{Measurement, Member, NativeRules, Observation, Scorer, Seed, Survey};
 use templar_protocol::BlockNumber;
 
 /// The noise of made-up losses, from a counter.
@@ -75,8 +75,9 @@ pub(crate) fn sheet(scorer: &mut Scorer, window: u64, deeds: &[Deed], noise: &mu
     let alike = miners().filter(|(_, deed)| *deed == Deed::Replays).map(|(uid, _)| replay(uid)).collect();
     let arrivals = measurements.iter().map(|m| Arrival { uid: m.uid, object_bytes: 51_234, found_ms: 8000 * (window + 1) + 260 });
     let mut sheet = ScoreSheet {
-        version: SHEET_VERSION,
-        rules: scorer.rules().clone(),
+        rules: scorer.rules().rule_set().name,
+        rules_digest: scorer.rules().digest(),
+        parameters: scorer.rules().clone(),
         manifest: Digest::of(b"manifest"),
         global_step: GlobalStep(window),
         theta_before: Digest::of(b"theta"),
@@ -84,8 +85,14 @@ pub(crate) fn sheet(scorer: &mut Scorer, window: u64, deeds: &[Deed], noise: &mu
         seed: Seed { block: BlockNumber(32 * (window + 1)), hash: Digest::of(&window.to_le_bytes()) },
         engine: "cpu".into(),
         arrivals: arrivals.collect(),
-        drawn: vec![Drawn::of(None, &[1, 2, 3])],
-        observation: Observation { window: Window(window), members, measurements, survey: Survey { alike, ..Survey::default() } },
+        samples: vec![Samples::of(None, &[1, 2, 3])],
+        observation: Observation {
+            window: Window(window),
+            members,
+            uncommitted: vec![],
+            measurements,
+            survey: Survey { alike, ..Survey::default() },
+        },
         state_before: scorer.digest(),
         ..ScoreSheet::default()
     };

@@ -77,7 +77,7 @@ fn submitted(told: &Explanation, page: &mut Page) {
         },
     );
     for dispute in &told.disputes {
-        page.fact("disputed", dispute);
+        page.fact("disputed", format!("{}: {}", dispute.kind, dispute.reason));
     }
 }
 
@@ -119,9 +119,8 @@ fn measured(told: &Explanation, page: &mut Page) {
 }
 
 fn effect(effect: &Effect) -> String {
-    let interval = effect
-        .interval
-        .map_or_else(String::new, |[low, high]| format!(", 95 % between {:+.4} % and {:+.4} %", 100.0 * low, 100.0 * high));
+    let interval =
+        effect.interval.map_or_else(String::new, |[low, high]| format!(", 95 % between {:+.4} % and {:+.4} %", 100.0 * low, 100.0 * high));
     format!(
         "{:.4} → {:.4} nats per token over {} sequences: {:+.4} % removed{interval}",
         effect.before,
@@ -143,13 +142,13 @@ fn judged(told: &Explanation, page: &mut Page) {
     for penalty in &told.penalties {
         page.fact(
             "penalty",
-            format!(
-                "{}: standing {:.4} × {} = {:.4}: {}",
-                penalty.kind, penalty.before, penalty.factor, penalty.after, penalty.reason
-            ),
+            format!("{}: standing {:.4} × {} = {:.4}: {}", penalty.kind, penalty.before, penalty.factor, penalty.after, penalty.reason),
         );
     }
-    page.fact("counts", told.credit.map_or_else(|| "not at all: the window is left out for it".to_owned(), |credit| format!("{credit:.3}")));
+    page.fact(
+        "counts",
+        told.credit.map_or_else(|| "not at all: the window is left out for it".to_owned(), |credit| format!("{credit:.3}")),
+    );
     page.fact("in short", &told.judgement);
 }
 

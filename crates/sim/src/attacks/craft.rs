@@ -60,7 +60,9 @@ pub fn overwrite_small(update: &mut Theta, quantile: f64, take: impl Fn(u64) -> 
     for values in update.iter_mut() {
         let mut sizes: Vec<f32> = values.iter().map(|value| value.abs()).filter(|size| *size > 0.0).collect();
         sizes.sort_by(f32::total_cmp);
-        let Some(bound) = sizes.get(((sizes.len() as f64 * quantile) as usize).min(sizes.len().saturating_sub(1))).copied() else { continue };
+        let Some(bound) = sizes.get(((sizes.len() as f64 * quantile) as usize).min(sizes.len().saturating_sub(1))).copied() else {
+            continue;
+        };
         for value in values.iter_mut() {
             counter += 1;
             if value.abs() <= bound && *value != 0.0 && take(counter) {

@@ -138,7 +138,11 @@ pub static KINDS: &[Kind] = &[
     miners("equivocate", "gives different bytes to different readers", 1.0, |_| Box::new(Honest)),
     gang("sybil", "several hotkeys send the object of one trainer", sybil::exact),
     gang("sybil-rescaled", "several hotkeys send one trainer's update in different sizes", sybil::rescaled),
-    gang("sybil-overwritten", "several hotkeys send one trainer's update, each with another third of the small values replaced", sybil::overwritten),
+    gang(
+        "sybil-overwritten",
+        "several hotkeys send one trainer's update, each with another third of the small values replaced",
+        sybil::overwritten,
+    ),
     gang("sybil-noised", "several hotkeys send one trainer's update, each with noise of half its norm", sybil::noised),
     gang("sybil-split", "several hotkeys send different halves of one trainer's update", sybil::split),
     miners("sleeper", "is honest for 20 windows, then sends noise", 0.0, sleeper::sleeper),

@@ -94,7 +94,9 @@ impl Conduct for Sybil {
             for (at, (end, norm)) in trained.iter_mut().zip(norms).enumerate() {
                 let deviation = norm / (end.len() as f64).sqrt();
                 let step = draw.at(at as u64);
-                end.iter_mut().enumerate().for_each(|(i, end)| *end += (deviation * step.at(i as u64).at(self.update.len() as u64).normal()) as f32);
+                end.iter_mut()
+                    .enumerate()
+                    .for_each(|(i, end)| *end += (deviation * step.at(i as u64).at(self.update.len() as u64).normal()) as f32);
             }
             // Other noise next time.
             self.draw = draw.of("next");

@@ -169,7 +169,9 @@ impl Convex {
     fn excess(&self) -> (f64, Vec<f32>) {
         let mut weighted = Vec::with_capacity(SIZE);
         let mut sums = [0.0f32; 8];
-        for (i, ((theta, optimum), (h, n))) in self.theta.iter().zip(&self.optimum.1).zip(self.curvature.iter().zip(&self.noise)).enumerate() {
+        for (i, ((theta, optimum), (h, n))) in
+            self.theta.iter().zip(&self.optimum.1).zip(self.curvature.iter().zip(&self.noise)).enumerate()
+        {
             let away = theta - optimum;
             sums[i % 8] += h * away * away;
             weighted.push(n * away);
