@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "protocol",
     "wallet",
     "codec",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 17] = [
     "chain-rpc",
     "subtensor",
     "node",
+    "sim",
     "ops",
     "cli",
 ];

@@ -47,6 +47,7 @@ enum Command {
     Engine(commands::engine::EngineArgs),
     Plan(commands::plan::PlanArgs),
     Bench(commands::bench::BenchArgs),
+    Sim(commands::sim::SimArgs),
     /// Continue a prompt with what a network has learned.
     Generate(commands::generate::GenerateArgs),
     /// Measure a model's loss on text or tokens.
@@ -81,6 +82,7 @@ impl Command {
             Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Engine(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Sim(args) => args.run(),
             Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Export(args) => args.run().map(|()| ExitCode::SUCCESS),

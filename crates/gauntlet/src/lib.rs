@@ -38,5 +38,5 @@ pub use native::{Check, Chosen, Judgement, LoadError, Loaded, NativeRules, PeerS
 pub use observation::{Agreement, Background, Fate, Likeness, Measurement, Member, Observation, ObservationError, Survey};
 pub use rating::{PlackettLuce, Rating, RatingError};
 pub use rules::{RuleSet, Rules, RulesError};
-pub use sheet::{Dispute, Samples, ScoreSheet, Seed};
+pub use sheet::{Arrival, Dispute, Samples, ScoreSheet, Seed, SheetError};
 pub use weights::{PeerWeight, Weights, to_u16};

@@ -344,10 +344,7 @@ impl Node {
     /// # Errors
     /// The shard is too small for the run.
     pub fn assignment(&self, uid: Uid, window: Window, n_samples: u64) -> Result<Assignment, NodeError> {
-        let hparams = self.run.hparams();
-        let [steps, target, batch] =
-            [hparams.inner_steps, hparams.target_batch_size, hparams.batch_size].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-        Ok(Assignment::new(uid, window, n_samples, steps, target, batch)?)
+        Ok(recipe::assignment(self.run.hparams(), uid, window, n_samples)?)
     }
 
     /// Whether miners do not learn in `window`.

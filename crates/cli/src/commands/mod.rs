@@ -23,5 +23,6 @@ pub mod refuse;
 pub mod service;
 pub mod setup;
 pub mod shell;
+pub mod sim;
 pub mod store;
 pub mod wallet;

@@ -98,7 +98,7 @@ impl Judge {
         Self { scorer, gallery: Gallery::new() }
     }
 
-    /// Scores the window and writes its sheet.
+    /// Scores the window and writes its sheet, but for what only a driver knows: who the validator is, its engine, and when what arrived.
     ///
     /// # Errors
     /// The window was scored before, or what was measured says nothing; then nothing has changed.
@@ -115,6 +115,7 @@ impl Judge {
             run: case.run,
             rules_digest: rules.digest(),
             rules: rules.rule_set().name,
+            parameters: rules,
             manifest: case.manifest,
             theta_before: case.theta,
             global_step: case.global_step,
@@ -128,6 +129,7 @@ impl Judge {
             state_after: self.scorer.digest(),
             verdict,
             weights: self.scorer.weights(),
+            ..ScoreSheet::default()
         })
     }
 }

@@ -11,11 +11,12 @@ use crate::node::{Node, NodeError};
 use crate::position::Position;
 use crate::signed;
 use crate::state::write_atomically;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use templar_gauntlet::native::Loaded;
 use templar_gauntlet::sheet::{SHEET_BYTES_MAX, STATE_BYTES_MAX};
-use templar_gauntlet::{Losses, NativeRules, ScoreSheet, Scorer, Seed};
+use templar_gauntlet::{NativeRules, ScoreSheet, Scorer, Seed};
 use templar_protocol::{Digest, Window, names};
 
 /// The largest file of scores that is read.
@@ -91,7 +92,11 @@ impl Validator {
         let mut judge = self.judge.clone();
         let before = serde_json::to_vec(&judge.scorer)?;
         let (window, sent) = (case.window, assessed.sent.clone());
-        let sheet = judge.conclude(case, assessed)?;
+        let mut sheet = judge.conclude(case, assessed)?;
+        sheet.validator = self.node.ctx.uid;
+        sheet.window_end_ms = self.node.round().next_start_ms;
+        sheet.engine = self.engine.clone();
+        sheet.arrivals = self.collected.arrivals(window);
         if let Err(error) = self.sketches.keep(&judge.scorer.rules().likeness, window, &sent) {
             self.node.ctx.warn(format!("the sketches of window {window} were not kept, after a restart its replays go unnoticed: {error}"));
         }
@@ -118,8 +123,10 @@ impl Validator {
         };
         let digest = signed::open::<ScoreSheet>(&envelope).ok()?.digest;
         // The state first: a sheet never names a state that is not there.
-        for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope)] {
-            if let Err(error) = ctx.bucket.put(&name, bytes.into()).await {
+        let (before, envelope) = (Bytes::from(before), Bytes::from(envelope));
+        let latest = (names::SCORES_LATEST.to_owned(), envelope.clone());
+        for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope), latest] {
+            if let Err(error) = ctx.bucket.put(&name, bytes).await {
                 ctx.warn(format!("{name} was not published: {error}"));
                 return None;
             }
@@ -130,7 +137,7 @@ impl Validator {
     fn note_scores(&self, sheet: ScoreSheet, published: Option<Digest>) {
         let (ctx, window) = (&self.node.ctx, sheet.observation.window);
         for measurement in &sheet.observation.measurements {
-            ctx.note(Entry::Evaluated { window, evaluation: peer_evaluation(&sheet, measurement) });
+            ctx.note(Entry::Evaluated { window, evaluation: PeerEvaluation::of(&sheet.verdict, &sheet.weights, measurement) });
         }
         for judgement in &sheet.verdict.peers {
             if judgement.random.is_none() {
@@ -138,33 +145,6 @@ impl Validator {
             }
         }
         ctx.note(Entry::Scored(Box::new(ScoredEntry::new(sheet, published))));
-    }
-}
-
-fn peer_evaluation(sheet: &ScoreSheet, measurement: &templar_gauntlet::Measurement) -> PeerEvaluation {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
-    let uid = measurement.uid;
-    let (judgement, weight) = (sheet.verdict.of(uid), sheet.weights.of(uid));
-    let random = judgement.and_then(|judgement| judgement.random);
-    PeerEvaluation {
-        uid,
-        own_loss: pair(&measurement.own),
-        random_loss: pair(&measurement.random),
-        gradient_score: random.map_or(0.0, |score| score.value),
-        standard_error: random.map_or(0.0, |score| score.standard_error),
-        advantage: judgement.and_then(|judgement| judgement.advantage).unwrap_or(0.5),
-        credit: weight.map_or(0.0, |weight| weight.credit),
-        work: weight.map_or(1.0, |weight| weight.work),
-        standing: weight.map_or(1.0, |weight| weight.standing),
-        quality: weight.map_or(0.0, |weight| weight.quality),
-        weight: weight.map_or(0.0, |weight| weight.weight),
-        own: measurement.own.clone(),
-        random: measurement.random.clone(),
-        checks: judgement.map(|judgement| judgement.checks.clone()).unwrap_or_default(),
-        penalties: judgement.map(|judgement| judgement.penalties.clone()).unwrap_or_default(),
-        reason: judgement.map(|judgement| judgement.reason.clone()).unwrap_or_default(),
-        weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
     }
 }
 
