@@ -23,6 +23,10 @@ enum Task {
     Test,
     /// Count the unique crates that the workspace builds with; fails above the bound.
     Crates,
+    /// Make the detection table, docs/attacks.md and attacks.json: every attack at three shares over 20 seeds.
+    Attacks,
+    /// Make the comparison of SparseLoCo with dense DiLoCo and AdamW, docs/sparseloco.md and sparseloco.json.
+    Sparseloco,
     /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
     Engine,
 }
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => steps::test(),
         Task::Engine => steps::engine(),
+        Task::Attacks => steps::table("attacks"),
+        Task::Sparseloco => steps::table("sparseloco"),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),
     };
     match done {

@@ -47,10 +47,26 @@ pub struct NativeRules {
     pub work_half_life_evaluations: f64,
     /// Standard errors by which a miner's mark of own data must lie below the crowd's to be held against it.
     pub work_sigmas: f64,
+    /// Norm, in medians of the window, up to which an object's window counts in full; above, it counts by this over the norm.
+    pub loudness_allowance: f64,
+    /// Who is held back from the aggregate.
+    pub hold: HoldRules,
     /// What counts as alike.
     pub likeness: LikenessRules,
     /// What lowers standing, and how it recovers.
     pub standing: StandingRules,
+}
+
+/// Who is held back from the aggregate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRules {
+    /// Least number of evaluations for being held for a low quality.
+    pub evaluations: usize,
+    /// Share of a typical contributor's quality below which, beyond noise, a miner is held.
+    pub share: f64,
+    /// Standing below which a miner is held.
+    pub standing: f64,
 }
 
 /// What counts as alike. Cosines are those without what is common to the windows ([`crate::Likeness::cosine`]).
