@@ -20,6 +20,9 @@ pub struct WindowCredit {
     pub window: Window,
     /// Its credit in [0, 1]; none when it is left out for this miner.
     pub credit: Option<f64>,
+    /// Whether there was an object to judge, as opposed to none that counted.
+    #[serde(default)]
+    pub judged: bool,
 }
 
 /// Whether the window counts for nobody: the share of unreachable members among those of whom anything was seen or should have been.

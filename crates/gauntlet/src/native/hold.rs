@@ -1,7 +1,7 @@
 //! Who is held back from the aggregate: miners whose updates have not helped of late.
 //!
 //! Weight decides who is paid, but an update that is not paid would still move θ. So the publisher of a manifest leaves out whoever is *known* to help
-//! less than half of what a typical contributor does, beyond noise, or whose standing an offence has brought down. Its object is still fetched, kept,
+//! less than half of what a typical contributor does, beyond noise, whose objects are mostly others', or whose standing an offence has brought down. Its object is still fetched, kept,
 //! compared, measured and credited: a miner that has mended comes back by its scores, and a mistaken publisher costs nobody its pay. Who was never or
 //! hardly evaluated is not held: newcomers contribute from their first window.
 
@@ -38,7 +38,17 @@ impl Scorer {
             let offended = (state.standing < rules.hold.standing).then(|| {
                 format!("offences have left it a standing of {:.3}; below {} an update is measured but not applied", state.standing, rules.hold.standing)
             });
-            if let Some(reason) = useless.or(offended) {
+            let objects: Vec<f64> = state.credits.iter().filter(|entry| entry.judged).filter_map(|entry| entry.credit).collect();
+            let mean = objects.iter().sum::<f64>() / objects.len().max(1) as f64;
+            let idle = (objects.len() >= rules.hold.evaluations && mean < rules.hold.credit).then(|| {
+                format!(
+                    "its last {} objects count {mean:.3} on average, because they are alike to others' or too large; below {} an update is measured \
+                     but not applied",
+                    objects.len(),
+                    rules.hold.credit
+                )
+            });
+            if let Some(reason) = useless.or(offended).or(idle) {
                 held.insert(*hotkey, reason);
             }
         }

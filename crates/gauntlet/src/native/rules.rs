@@ -27,6 +27,8 @@ pub struct NativeRules {
     pub prior_observations: f64,
     /// Standard errors by which quality must lie above zero to earn anything (one-sided).
     pub useful_sigmas: f64,
+    /// Standard errors by which qualities must differ in all before any difference between miners is paid (one-sided).
+    pub difference_sigmas: f64,
     /// Weight goes with quality to this power.
     pub exponent: f64,
     /// The newest evaluations that are compared with those before them, at most.
@@ -61,12 +63,14 @@ pub struct NativeRules {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HoldRules {
-    /// Least number of evaluations for being held for a low quality.
+    /// Least number of evaluations, or of objects, for being held for a low quality or credit.
     pub evaluations: usize,
     /// Share of a typical contributor's quality below which, beyond noise, a miner is held.
     pub share: f64,
     /// Standing below which a miner is held.
     pub standing: f64,
+    /// Mean credit of its last objects below which a miner is held.
+    pub credit: f64,
 }
 
 /// What counts as alike. Cosines are those without what is common to the windows ([`crate::Likeness::cosine`]).

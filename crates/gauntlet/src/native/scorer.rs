@@ -290,7 +290,8 @@ impl Scorer {
         let credit = case.credit.filter(|_| !void);
         let state = self.peers.entry(case.member.hotkey).or_insert_with(|| PeerState::new(case.member.uid, window));
         if !void {
-            state.credits.push_back(WindowCredit { window, credit });
+            let judged = matches!(case.member.fate, Fate::Accepted { .. } | Fate::Held { .. });
+            state.credits.push_back(WindowCredit { window, credit, judged });
         }
         let mut penalties: Vec<Penalty> = Vec::new();
         for (kind, reason) in &case.offences {
