@@ -32,6 +32,10 @@ enum Task {
     },
     /// Write the pages of the handbook that are made from the binary.
     Docs,
+    /// Make the detection table, docs/attacks.md and attacks.json: every attack at three shares over 20 seeds.
+    Attacks,
+    /// Make the comparison of SparseLoCo with dense DiLoCo and AdamW, docs/sparseloco.md and sparseloco.json.
+    Sparseloco,
     /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
     Engine,
     /// Test against a program of others, installed for it in a pinned version.
@@ -77,6 +81,8 @@ fn main() -> ExitCode {
         Task::Peers { peer } => peers::run(peer),
         Task::Chain { what } => steps::chain(&what.arguments()),
         Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
+        Task::Attacks => steps::table("attacks"),
+        Task::Sparseloco => steps::table("sparseloco"),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),
     };
     match done {

@@ -61,6 +61,12 @@ pub fn chain(arguments: &[String]) -> Result<(), Failure> {
     cargo(&run)
 }
 
+/// Has the binary, built for speed, make the table of `what` and put it into its page below `docs`.
+pub fn table(what: &str) -> Result<(), Failure> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("docs").join(format!("{what}.md"));
+    cargo(&["run", "--quiet", "--release", "--package", "templar", "--", "sim", what, "--write", &page.to_string_lossy()])
+}
+
 /// Steps done so far with their durations.
 #[derive(Default)]
 struct Log(Vec<(&'static str, Duration)>);
