@@ -35,7 +35,7 @@ pub use average::BinaryMovingAverage;
 pub use likeness::{Gallery, Sent};
 pub use measure::{GradientScore, Losses, MeasureError};
 pub use native::{Check, Chosen, Judgement, LoadError, Loaded, NativeRules, PeerState, Penalty, ScoreError, Scorer, Turn, Verdict};
-pub use observation::{Agreement, Background, Fate, Likeness, Measurement, Member, Observation, ObservationError, Survey};
+pub use observation::{Agreement, Background, Fate, Likeness, Loudness, Measurement, Member, Observation, ObservationError, Survey};
 pub use rating::{PlackettLuce, Rating, RatingError};
 pub use rules::{RuleSet, Rules, RulesError};
 pub use sheet::{Arrival, Dispute, Samples, ScoreSheet, Seed, SheetError};

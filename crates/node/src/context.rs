@@ -163,7 +163,7 @@ impl Context {
             other => other?,
         };
         let commitments = self.insist("read the commitments", || self.chain.commitments(self.netuid, At::Best)).await?;
-        Ok(Roster::new(&metagraph, slots, |hotkey| commitments.get(hotkey).and_then(|commitment| bucket_committed(&commitment.data))))
+        Ok(Roster::new(&metagraph, slots, |hotkey| commitments.get(hotkey).and_then(|commitment| peer_url(&commitment.data))))
     }
 
     /// A member's bucket, for anonymous reading; this node's own bucket for itself.
@@ -213,7 +213,7 @@ pub fn bucket_commitment(url: &BucketUrl) -> Vec<u8> {
 }
 
 /// The bucket in a commitment; none if it is of another form.
-pub fn bucket_committed(commitment: &[u8]) -> Option<BucketUrl> {
+pub fn peer_url(commitment: &[u8]) -> Option<BucketUrl> {
     let text = std::str::from_utf8(commitment).ok()?;
     BucketUrl::parse_peer(text.strip_prefix(COMMITMENT_PREFIX)?.trim()).ok()
 }

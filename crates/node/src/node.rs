@@ -353,12 +353,17 @@ impl Node {
     }
 }
 
-/// Makes the directory of a node.
+/// Makes the directory of a node, for its owner alone: residual and unrevealed objects are in it.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn make_dir(dir: &Path) -> Result<(), NodeError> {
-    std::fs::create_dir_all(dir).map_err(|source| NodeError::Io { what: format!("the directory {} cannot be made", dir.display()), source })
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| NodeError::Io { what: format!("the directory {} cannot be made", dir.display()), source })
 }
 
 /// Resident memory of this process in bytes; 0 where the system does not say.

@@ -416,8 +416,8 @@ impl Workspace {
     }
 
     /// The clipping thresholds of these peers: the lower median of each parameter's norms.
-    pub fn clip_norms(&self, peers: &[Opened]) -> Vec<f32> {
-        let norms: Vec<Vec<f64>> = peers.iter().map(codec::norms).collect();
+    pub fn clip_norms<'a>(&self, peers: impl IntoIterator<Item = &'a Opened>) -> Vec<f32> {
+        let norms: Vec<Vec<f64>> = peers.into_iter().map(codec::norms).collect();
         let of_param = |index: usize| norms.iter().map(|norms| norms[index]).collect::<Vec<f64>>();
         (0..self.specs().len()).map(|index| codec::aggregate::lower_median(&of_param(index)) as f32).collect()
     }

@@ -364,10 +364,11 @@ impl Lab {
         Ok(next)
     }
 
-    /// Measures `peers` at θ, as [`templar_node`]'s validator does.
-    pub fn evaluate(&mut self, theta: &Digest, window: Window, seed: Digest, peers: &[Opened], chosen: &[Uid]) -> Evaluated {
+    /// Measures the `chosen` of `peers` at θ, as [`templar_node`]'s validator does; only the first of them, as many as the number says, are applied.
+    pub fn evaluate(&mut self, theta: &Digest, window: Window, seed: Digest, peers: (&[Opened], usize), chosen: &[Uid]) -> Evaluated {
         let of_choice = Digest::of(&chosen.iter().flat_map(|uid| uid.0.to_le_bytes()).collect::<Vec<u8>>());
-        let key = (*theta, list_digest(peers), Digest::of(&[seed.0, of_choice.0].concat()));
+        let applied = (peers.1 as u64).to_le_bytes();
+        let key = (*theta, list_digest(peers.0), Digest::of(&[&seed.0[..], &of_choice.0, &applied].concat()));
         if let Some(known) = self.evaluated.get(&key) {
             return known;
         }
@@ -381,11 +382,11 @@ impl Lab {
         theta: &Digest,
         window: Window,
         seed: Digest,
-        peers: &[Opened],
+        (peers, applied): (&[Opened], usize),
         chosen: &[Uid],
     ) -> Result<Vec<Measurement>, String> {
         self.stand_at(theta, window)?;
-        let clip_norms = self.work.clip_norms(peers);
+        let clip_norms = self.work.clip_norms(&peers[..applied.min(peers.len())]);
         let by_uid: BTreeMap<Uid, &Opened> = peers.iter().map(|peer| (peer.header().uid, peer)).collect();
         let mut subjects = Vec::with_capacity(chosen.len());
         for uid in chosen {

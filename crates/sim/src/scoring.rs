@@ -6,6 +6,7 @@ use crate::seat::Seat;
 use crate::store::NodeIndex;
 use crate::world::World;
 use std::cell::RefMut;
+use std::collections::BTreeMap;
 use templar_codec::Opened;
 use templar_gauntlet::{Gallery, Measurement, Member, NativeRules, Observation, Scorer, Sent, Survey};
 use templar_node::journal::{Entry, PeerEvaluation};
@@ -13,8 +14,9 @@ use templar_node::round::Round;
 use templar_node::run::Run;
 use templar_node::validator::collect::Collected;
 use templar_node::validator::fates::{fates, uncommitted};
+use templar_node::validator::judge::loudness;
 use templar_protocol::messages::Manifest;
-use templar_protocol::{Digest, Uid, Window};
+use templar_protocol::{AccountId, Digest, Uid, Window};
 use templar_wallet::Signer;
 
 /// What one validator keeps of all miners.
@@ -68,7 +70,7 @@ impl Scores {
         let objects = list_digest(peers);
         let key = Digest::of(&[self.gallery_key.0, objects.0].concat());
         let rules = self.scorer.rules().likeness.clone();
-        let survey = lab.survey(window, key, || self.gallery.survey(&rules, window, &sent)).as_ref().clone();
+        let survey = lab.survey(window, key, || Survey { loudness: loudness(peers), ..self.gallery.survey(&rules, window, &sent) }).as_ref().clone();
         if index == 0 {
             world.record.borrow_mut().gauge.compare(&sent, &self.last);
         }
@@ -115,6 +117,11 @@ impl Scores {
             }
         }
         Ok(())
+    }
+
+    /// Whom a manifest of this validator holds back.
+    pub fn held(&self) -> BTreeMap<AccountId, String> {
+        self.scorer.held()
     }
 
     /// The weights that the kept scores give now.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use templar_codec::Expect;
+use templar_codec::{Expect, Opened};
 use templar_node::decide::{Decided, ManifestRead};
 use templar_node::follow::{FollowAction, Followed};
 use templar_node::journal::Entry;
@@ -17,8 +17,9 @@ use templar_node::position::Position;
 use templar_node::round::Round;
 use templar_node::signed;
 use templar_node::validator::collect::{Collected, check_claims, check_commit, check_committed};
+use templar_node::validator::fates::HELD;
 use templar_node::validator::machine::{Action, Event, Outcome, ValidatorMachine};
-use templar_protocol::messages::{CheckpointPointer, Commit, CommitRead, Message, Refused};
+use templar_protocol::messages::{CheckpointPointer, Commit, CommitRead, Manifest, Message, Refused};
 use templar_protocol::{Digest, Uid, Window, names};
 
 /// Time to evaluate one miner, and to publish a checkpoint besides its transfer, ms.
@@ -327,7 +328,8 @@ impl Validator {
         let world = self.seat.world.clone();
         let began_ms = self.seat.now_ms();
         let absent = |why: &str| Followed::Manifest(began_ms, ManifestRead::Absent { why: why.into() });
-        let opened = std::mem::take(&mut self.collected.opened);
+        let held = self.scores.held();
+        let opened = self.collected.hold(&held, world.run.hparams().minimum_peers);
         let clip_norms = world.lab.borrow().clip_norms(&opened);
         let mut manifest = self.collected.manifest(&world.run, self.machine.position(), slot, &opened, clip_norms);
         if !self.office.publish(&mut manifest) {
@@ -356,11 +358,14 @@ impl Validator {
         let hash = crate::world::now(templar_chain::Chain::block_hash(&world.chain, block)).ok().flatten();
         let seed = Digest(hash.map_or(decided.digest.0, |hash| hash.0));
         let round = self.seat.round();
-        let peers = std::mem::take(&mut self.gathered.peers);
+        let mut peers = std::mem::take(&mut self.gathered.peers);
+        let applied = peers.len();
+        peers.extend(self.held_objects(&decided.manifest, &round));
         let (members, survey) = self.scores.look(self.seat.index, &world, &round, &decided.manifest, &self.collected, &peers);
         let chosen = self.scores.choose(&seed, &members, &survey);
-        let measured = world.lab.borrow_mut().evaluate(&at.theta, at.window, seed, &peers, &chosen);
+        let measured = world.lab.borrow_mut().evaluate(&at.theta, at.window, seed, (&peers, applied), &chosen);
         self.seat.sleep_until(self.seat.now_ms() + EVALUATE_MS * chosen.len() as u64).await;
+        peers.truncate(applied);
         self.gathered.peers = peers;
         let measurements = match measured.as_ref() {
             Ok(measurements) => measurements,
@@ -376,6 +381,18 @@ impl Validator {
                 Outcome::Failed(why)
             }
         }
+    }
+
+    /// The objects that the manifest holds back, as this validator has them.
+    fn held_objects(&self, manifest: &Manifest, round: &Round) -> Vec<Opened> {
+        let world = &self.seat.world;
+        let held = manifest.refused.iter().filter(|refused| refused.kind == HELD && self.collected.window == round.window);
+        held.filter_map(|refused| {
+            let hotkey = round.roster.member(refused.uid)?.hotkey;
+            let expect = Expect { run_id: world.run.id, uid: refused.uid, hotkey, window: round.window };
+            world.lab.borrow_mut().open(self.collected.objects.get(&refused.uid)?, &expect).ok()
+        })
+        .collect()
     }
 
     fn set_weights(&mut self, window: Window) -> Outcome {

@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod chain;
+pub mod config;
 pub mod data;
+pub mod doctor;
 pub mod engine;
 pub mod eval;
 mod evidence;
@@ -15,10 +17,14 @@ pub mod network;
 mod new_dir;
 pub mod node;
 pub mod object;
+pub mod onchain;
 pub mod params;
 pub mod plan;
 mod reference;
 pub mod refuse;
+pub mod service;
+pub mod setup;
+pub mod shell;
 pub mod sim;
 pub mod store;
 pub mod verify;

@@ -3,6 +3,7 @@
 //! Only a commit that was read before anything was revealed counts. Every object is checked against its commit, its seal, the model's
 //! shapes, the assigned samples and θ; one peer's fault leaves every other peer's result as it is.
 
+use super::fates::HELD;
 use super::kept_commits::KeptCommits;
 use crate::context::Context;
 use crate::node::{Node, NodeError};
@@ -24,7 +25,7 @@ use templar_data::ShardReader;
 use templar_gauntlet::Arrival;
 use templar_protocol::messages::{Accepted, Commit, CommitRead, Manifest, Message, REASON_CHARS_MAX, Refused};
 use templar_protocol::sampler::sample_digest;
-use templar_protocol::{Digest, Uid, Window, names};
+use templar_protocol::{AccountId, Digest, Uid, Window, names};
 use templar_store::{Bucket, Deadline, ErrorKind, StoreError};
 
 /// Requests at once.
@@ -57,7 +58,25 @@ impl Collected {
         majority(&self.theta_shares)
     }
 
-    /// The manifest of what was collected at `at`, for `slot`; `opened` are the objects, `clip_norms` theirs. With fewer than
+    /// Of the objects, those to be applied; the others, whose miners `held` names with its reasons, are held back and noted as such. Where
+    /// fewer than `minimum_peers` (at least one) would be left, nothing is held.
+    pub fn hold(&mut self, held: &BTreeMap<AccountId, String>, minimum_peers: usize) -> Vec<Opened> {
+        let opened = std::mem::take(&mut self.opened);
+        let (back, kept): (Vec<Opened>, Vec<Opened>) = opened.into_iter().partition(|peer| held.contains_key(&peer.header().hotkey));
+        if kept.len() < minimum_peers.max(1) {
+            let mut all: Vec<Opened> = back.into_iter().chain(kept).collect();
+            all.sort_by_key(|peer| peer.header().uid);
+            return all;
+        }
+        for peer in &back {
+            let reason = held.get(&peer.header().hotkey).cloned().unwrap_or_default();
+            self.refuse(peer.header().uid, HELD, reason);
+        }
+        self.refused.sort_by_key(|refused| refused.uid);
+        kept
+    }
+
+    /// The manifest of what was collected at `at`, for `slot`; `opened` are the objects to be applied, `clip_norms` theirs. With fewer than
     /// `minimum_peers` objects it accepts none.
     pub fn manifest(&self, run: &Run, at: &Position, slot: u32, opened: &[Opened], clip_norms: Vec<f32>) -> Manifest {
         let enough = opened.len() >= run.hparams().minimum_peers;

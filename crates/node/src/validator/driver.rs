@@ -206,7 +206,8 @@ impl Validator {
     async fn publish(&mut self, slot: u32, until_ms: u64) -> Result<Followed, NodeError> {
         let ctx = self.node.ctx.clone();
         let began_ms = ctx.now_ms();
-        let opened = std::mem::take(&mut self.collected.opened);
+        let held = self.judge.scorer.held();
+        let opened = self.collected.hold(&held, self.node.run.hparams().minimum_peers);
         let (clip_norms, opened) = self.node.worker.run(move |work| (work.clip_norms(&opened), opened)).await?;
         let manifest = self.collected.manifest(&self.node.run, self.machine.position(), slot, &opened, clip_norms);
         let window = manifest.window;

@@ -2,7 +2,7 @@
 
 use super::driver::Validator;
 use super::evaluate::{Source, read_shard};
-use super::fates::{disputes, fates, uncommitted};
+use super::fates::{HELD, disputes, fates, uncommitted};
 use super::judge::{Assessed, Case, Judge, assess};
 use super::machine::Outcome;
 use super::sketches::Sketches;
@@ -14,6 +14,7 @@ use crate::state::write_atomically;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
+use templar_codec::Expect;
 use templar_gauntlet::native::Loaded;
 use templar_gauntlet::sheet::{SHEET_BYTES_MAX, STATE_BYTES_MAX};
 use templar_gauntlet::{NativeRules, ScoreSheet, Scorer, Seed};
@@ -28,9 +29,10 @@ impl Validator {
     pub(super) async fn evaluate(&mut self, at: &Position) -> Result<Outcome, NodeError> {
         let case = self.case(at).await?;
         let reader = self.node.shard(at.global_step).await?;
-        let peers = self.node.take_peers();
+        let mut peers = self.node.take_peers();
+        let (applied, held) = (peers.len(), self.held_objects(at.window));
         let mut assignments = BTreeMap::new();
-        for uid in peers.iter().map(|peer| peer.header().uid) {
+        for uid in peers.iter().map(|peer| peer.header().uid).chain(held.iter().map(|(expect, _)| expect.uid)) {
             assignments.insert(uid, self.node.assignment(uid, at.window, reader.n_samples())?);
         }
         let until_ms = self.node.round().next_start_ms + (EVALUATION_SHARE * self.node.run.window_ms() as f64) as u64;
@@ -38,7 +40,9 @@ impl Validator {
         self.node.begin_profile(at.window).await;
         let job = self.node.worker.run(move |work| {
             let source = Source { n_samples: reader.n_samples(), read: &|rows| read_shard(&reader, rows) };
+            peers.extend(held.into_iter().filter_map(|(expect, bytes)| work.open(&bytes, &expect).ok()));
             let assessed = assess(work, &judge, &case, &source, &peers, &assignments, || ctx.now_ms() >= until_ms);
+            peers.truncate(applied);
             (case, assessed, peers)
         });
         let (mut case, assessed, peers) = job.await?;
@@ -59,6 +63,18 @@ impl Validator {
                 Outcome::Failed(why)
             }
         })
+    }
+
+    /// The objects of `window` that the manifest holds back, as this validator has them.
+    fn held_objects(&self, window: Window) -> Vec<(Expect, Bytes)> {
+        let Some(decided) = self.decided.as_ref().filter(|decided| decided.manifest.window == window) else { return vec![] };
+        let held = decided.manifest.refused.iter().filter(|refused| refused.kind == HELD);
+        held.filter_map(|refused| {
+            let hotkey = self.node.round().roster.member(refused.uid)?.hotkey;
+            let expect = Expect { run_id: self.node.run.id, uid: refused.uid, hotkey, window };
+            Some((expect, self.collected.objects.get(&refused.uid)?.clone()))
+        })
+        .collect()
     }
 
     async fn case(&self, at: &Position) -> Result<Case, NodeError> {

@@ -3,7 +3,7 @@
 use super::Case;
 use std::collections::BTreeMap;
 use templar_chain::{At, Chain};
-use templar_node::context::bucket_committed;
+use templar_node::context::peer_url;
 use templar_node::roster::Roster;
 use templar_protocol::messages::{CheckpointPointer, Manifest};
 use templar_protocol::{AccountId, Digest, Window, names};
@@ -76,7 +76,7 @@ async fn on_chain(case: &Case<'_>, chain: &dyn Chain) -> Vec<Bucket> {
     let (Ok(metagraph), Ok(commitments)) = (chain.metagraph(netuid, At::Best).await, chain.commitments(netuid, At::Best).await) else {
         return vec![];
     };
-    let url = |hotkey: &AccountId| commitments.get(hotkey).and_then(|commitment| bucket_committed(&commitment.data));
+    let url = |hotkey: &AccountId| commitments.get(hotkey).and_then(|commitment| peer_url(&commitment.data));
     let roster = Roster::new(&metagraph, u32::MAX, url);
     let urls = roster.validators.iter().filter_map(|member| member.bucket.clone());
     urls.filter_map(|url| Bucket::open(&BucketConfig::anonymous(url), &case.inputs.http).ok()).collect()
