@@ -56,6 +56,8 @@ enum Command {
     Export(commands::export::ExportArgs),
     /// Make a model directory of a Llama in the layout of Hugging Face's transformers library.
     Import(commands::import::ImportArgs),
+    Explain(commands::explain::ExplainArgs),
+    Verify(commands::verify::VerifyArgs),
 }
 
 impl Command {
@@ -87,6 +89,8 @@ impl Command {
             Self::Eval(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Export(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Import(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Explain(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Verify(args) => args.run(),
         }
     }
 }

@@ -420,7 +420,8 @@ impl Tail {
         Self { path, offset }
     }
 
-    /// The complete new lines. A line that is no entry of this version is left out. Reads at most 4 MiB a call.
+    /// The complete new lines. A line that is no entry of this version is left out. Reads at most 4 MiB a call, or one
+    /// line that is longer.
     ///
     /// # Errors
     /// The file exists and cannot be read.
@@ -436,7 +437,11 @@ impl Tail {
         }
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
-        file.take(4 << 20).read_to_end(&mut bytes)?;
+        Read::by_ref(&mut file).take(4 << 20).read_to_end(&mut bytes)?;
+        if bytes.len() == 4 << 20 && !bytes.contains(&b'\n') {
+            // A score sheet of a large network: a line is never longer than a file.
+            file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+        }
         let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         self.offset += complete as u64;
         Ok(bytes[..complete].split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())

@@ -77,6 +77,9 @@ pub struct MinerArgs {
     /// What training computes again instead of keeping it in the engine's memory: slower, for larger models.
     #[arg(long, value_name = "WHAT", default_value = "none")]
     recompute: RecomputeArg,
+    /// Attack the network in this way: an attack's name, this miner's place in its gang and the uid of the gang's first member.
+    #[arg(long, hide = true, value_name = "KIND,PLACE,UID")]
+    conduct: Option<super::localnet::adversary::Role>,
 }
 
 /// Validates until it is stopped.
@@ -112,10 +115,15 @@ impl MinerArgs {
             return Err(in_use(&dir));
         };
         let executor = self.node.reference.engine(&self.node.engine).open()?.executor;
-        let (offload_moments, recompute) = (self.offload_moments, self.recompute.into());
+        let (offload_moments, recompute, conduct) = (self.offload_moments, self.recompute.into(), self.conduct);
         self.node.serve("miner", dir, lock, move |ctx, settings, stop| async move {
             let settings = NodeSettings { offload_moments, recompute, ..settings };
-            let (miner, position) = Miner::join(ctx, &settings, executor).await?;
+            let uid = ctx.uid;
+            let (mut miner, position) = Miner::join(ctx, &settings, executor).await?;
+            if let Some(role) = conduct {
+                let conduct = role.conduct(uid, miner.hparams());
+                miner = miner.with_conduct(conduct);
+            }
             miner.run(position, &stop).await
         })
     }

@@ -72,6 +72,11 @@ impl Miner {
         Ok((miner, position))
     }
 
+    /// The hyper-parameters of the run that it has joined.
+    pub fn hparams(&self) -> &templar_protocol::hparams::Hparams {
+        self.node.run.hparams()
+    }
+
     /// The same miner with another conduct than the honest one.
     #[must_use]
     pub fn with_conduct(self, conduct: Box<dyn Conduct>) -> Self {

@@ -87,6 +87,11 @@ impl Kind {
         self.party != Party::Miners
     }
 
+    /// Whether a miner's process does it by itself: without a store or a validator of its making.
+    pub fn is_a_conduct(&self) -> bool {
+        self.party == Party::Miners && !matches!(self.name, "slow" | "equivocate")
+    }
+
     /// Whether it is done by whoever has most stake.
     pub fn leads(&self) -> bool {
         self.party == Party::Leader

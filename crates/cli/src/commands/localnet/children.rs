@@ -129,6 +129,9 @@ impl Children {
         .map(str::to_owned)
         .to_vec();
         arguments.extend(self.engine.iter().cloned());
+        if let Some(role) = &node.adversary {
+            arguments.extend(["--conduct".into(), role.flag()]);
+        }
         if node.uid.0 == 0 {
             let hparams = text(network.dir.join("hparams.json"));
             arguments.extend(["--start-run".into(), hparams, "--data".into(), network.dataset()?.to_string()]);

@@ -30,6 +30,8 @@ pub struct Report {
     windows: Vec<WindowReport>,
     /// The miners' shares of the leader's weights on the chain.
     weights: BTreeMap<Uid, f64>,
+    /// The attackers and their attacks.
+    attackers: BTreeMap<Uid, &'static str>,
     first_outer_step_s: Option<f64>,
     elapsed_s: f64,
     unigram_entropy: f64,
@@ -57,6 +59,7 @@ impl Report {
         Self {
             windows: windows.collect(),
             weights,
+            attackers: network.nodes.iter().filter_map(|node| Some((node.uid, node.adversary.as_ref()?.kind))).collect(),
             first_outer_step_s: progress.first_outer_step.map(|time| time.as_secs_f64()),
             elapsed_s: begun.elapsed().as_secs_f64(),
             unigram_entropy: network.data.unigram_entropy,
