@@ -4,8 +4,8 @@
 //! step's exit code. The steps share one target directory, so nothing is built twice that need not be.
 
 mod crates;
-mod peers;
 mod docs;
+mod peers;
 mod steps;
 
 use clap::{Parser, Subcommand};

@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-const SMALL: &str = "name = \"small\"\nwindows = 3\n[nodes]\nminers = 3\nvalidators = 1\n[[checks]]\nfigure = \"void_windows\"\nat_most = 0\n";
+const SMALL: &str =
+    "name = \"small\"\nwindows = 3\n[nodes]\nminers = 3\nvalidators = 1\n[[checks]]\nfigure = \"void_windows\"\nat_most = 0\n";
 
 fn sim(args: &[&str], dir: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_templar")).arg("sim").args(args).current_dir(dir).output().unwrap()

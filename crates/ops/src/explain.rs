@@ -63,7 +63,7 @@ pub struct Evaluation {
     pub turn: Option<Turn>,
     /// Whether it was measured: not, when the window's time was over before its turn.
     pub measured: bool,
-    /// Miners whose objects were accepted.
+    /// Miners whose objects were accepted or held back.
     pub candidates: usize,
     /// Places for an evaluation in a window.
     pub places: usize,
@@ -155,6 +155,8 @@ pub struct Explanation {
     pub place_in_window: Option<[usize; 2]>,
     /// Share of the pairs of an own and a random sequence in which the own one gained more; 0.5 is expected without own data.
     pub advantage: Option<f64>,
+    /// L2 norm of its update relative to the median of the window's; none where it was not compared.
+    pub loudness: Option<f64>,
     /// Objects that its own resembles, the most alike first; at most ten.
     pub likenesses: Vec<Likeness>,
     /// Every comparison that decided something, in order.
@@ -214,7 +216,7 @@ pub fn explain(sheets: &[ScoreSheet], uid: Uid) -> Result<Explanation, ExplainEr
         evaluation: Evaluation {
             turn: sheet.chosen.iter().find(|chosen| chosen.uid == uid).map(|chosen| chosen.turn),
             measured: measured.is_some(),
-            candidates: observation.accepted().count(),
+            candidates: observation.judged().count(),
             places: sheet.parameters.uids_per_window,
             engine: sheet.engine.clone(),
         },
@@ -222,6 +224,7 @@ pub fn explain(sheets: &[ScoreSheet], uid: Uid) -> Result<Explanation, ExplainEr
         own: effect(measured.map(|measured| &measured.own), &judgement.own),
         place_in_window: place_in_window(&sheet.verdict.peers, judgement),
         advantage: judgement.advantage,
+        loudness: observation.survey.loudness.iter().find(|loud| loud.uid == uid).map(|loud| loud.ratio),
         likenesses: likenesses(sheet, uid),
         checks: judgement.checks.clone(),
         penalties: judgement.penalties.clone(),
@@ -243,7 +246,7 @@ fn submission(sheet: &ScoreSheet, uid: Uid, fate: &Fate) -> Submission {
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     Submission {
         object: match fate {
-            Fate::Accepted { object } | Fate::Omitted { object, .. } => Some(*object),
+            Fate::Accepted { object } | Fate::Held { object } | Fate::Omitted { object, .. } => Some(*object),
             _ => None,
         },
         object_bytes: arrival.map(|arrival| arrival.object_bytes),

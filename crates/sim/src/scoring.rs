@@ -70,7 +70,8 @@ impl Scores {
         let objects = list_digest(peers);
         let key = Digest::of(&[self.gallery_key.0, objects.0].concat());
         let rules = self.scorer.rules().likeness.clone();
-        let survey = lab.survey(window, key, || Survey { loudness: loudness(peers), ..self.gallery.survey(&rules, window, &sent) }).as_ref().clone();
+        let survey =
+            lab.survey(window, key, || Survey { loudness: loudness(peers), ..self.gallery.survey(&rules, window, &sent) }).as_ref().clone();
         if index == 0 {
             world.record.borrow_mut().gauge.compare(&sent, &self.last);
         }

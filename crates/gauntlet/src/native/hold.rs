@@ -36,7 +36,10 @@ impl Scorer {
                 })
             });
             let offended = (state.standing < rules.hold.standing).then(|| {
-                format!("offences have left it a standing of {:.3}; below {} an update is measured but not applied", state.standing, rules.hold.standing)
+                format!(
+                    "offences have left it a standing of {:.3}; below {} an update is measured but not applied",
+                    state.standing, rules.hold.standing
+                )
             });
             let objects: Vec<f64> = state.credits.iter().filter(|entry| entry.judged).filter_map(|entry| entry.credit).collect();
             let mean = objects.iter().sum::<f64>() / objects.len().max(1) as f64;

@@ -233,7 +233,8 @@ impl Scorer {
             let passed = observed <= required;
             if !passed {
                 case.credit = case.credit.map(|credit| credit * required / observed);
-                let reason = format!("its update is {observed:.1} times as large as is usual in the window; from {required} on it counts the less");
+                let reason =
+                    format!("its update is {observed:.1} times as large as is usual in the window; from {required} on it counts the less");
                 case.checks.push(Check { name: "loudness".into(), observed, required, passed, reason });
             }
         }

@@ -186,7 +186,10 @@ mod tests {
         assert_eq!(members[1].fate, Fate::Absent);
         assert_eq!(disputes(&held, &collected, &[1.0]), []);
         // Who is listed cannot be held as well.
-        assert!(!matches!(fates(&[member(1)], &AccountId::default(), &manifest(&[(1, b"one")], vec![refused(1, HELD)]), &collected, &[])[0].fate, Fate::Held { .. }));
+        assert!(!matches!(
+            fates(&[member(1)], &AccountId::default(), &manifest(&[(1, b"one")], vec![refused(1, HELD)]), &collected, &[])[0].fate,
+            Fate::Held { .. }
+        ));
     }
 
     #[test]

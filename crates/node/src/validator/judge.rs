@@ -8,7 +8,9 @@ use crate::workspace::{WorkError, Workspace};
 use std::collections::BTreeMap;
 use templar_codec::{Opened, Sketch, norms};
 use templar_gauntlet::sheet::Samples;
-use templar_gauntlet::{Chosen, Dispute, Fate, Gallery, Loudness, Measurement, Member, Observation, ScoreError, ScoreSheet, Scorer, Seed, Sent, Survey};
+use templar_gauntlet::{
+    Chosen, Dispute, Fate, Gallery, Loudness, Measurement, Member, Observation, ScoreError, ScoreSheet, Scorer, Seed, Sent, Survey,
+};
 use templar_protocol::sampler::Assignment;
 use templar_protocol::{Digest, GlobalStep, Uid, Window};
 
@@ -80,7 +82,8 @@ pub fn assess(
     let chosen = judge.scorer.choose(&case.seed.hash, &case.members, &survey);
     survey.loudness = loudness(peers);
     // What is held back is measured as it would be applied: cut to the norms of those that are.
-    let applied = |peer: &&Opened| case.members.iter().all(|member| member.uid != peer.header().uid || !matches!(member.fate, Fate::Held { .. }));
+    let applied =
+        |peer: &&Opened| case.members.iter().all(|member| member.uid != peer.header().uid || !matches!(member.fate, Fate::Held { .. }));
     let clip_norms = work.clip_norms(peers.iter().filter(applied));
     let subjects: Vec<Subject> = chosen
         .iter()

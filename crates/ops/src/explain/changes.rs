@@ -48,7 +48,7 @@ pub(super) fn changes(sheet: &ScoreSheet, judgement: &Judgement, fate: &Fate, hi
     let altered = Altered { sheet, own };
     let full = full_credit(&altered, judgement, history);
     let mut changes = Vec::new();
-    if !matches!(fate, Fate::Accepted { .. } | Fate::Omitted { .. }) {
+    if !matches!(fate, Fate::Accepted { .. } | Fate::Held { .. } | Fate::Omitted { .. }) {
         changes.push(Change {
             what: fate.name().to_owned(),
             observed: None,
@@ -158,7 +158,7 @@ fn overtake(altered: &Altered) -> Option<Change> {
 /// What a miner does about an object that did not count.
 fn advice(fate: &Fate) -> String {
     let kind = match fate {
-        Fate::Accepted { .. } | Fate::Omitted { .. } => return String::new(),
+        Fate::Accepted { .. } | Fate::Held { .. } | Fate::Omitted { .. } => return String::new(),
         Fate::Absent => return "commit before the window ends and put the object after it".into(),
         Fate::Unreachable { .. } => return "its bucket must answer anonymous reads within the time-outs".into(),
         Fate::Refused { kind, .. } => kind.as_str(),

@@ -70,6 +70,10 @@ fn submitted(told: &Explanation, page: &mut Page) {
         "fate",
         match &told.fate {
             Fate::Accepted { .. } => format!("accepted: the manifest {} lists it", told.manifest.short()),
+            Fate::Held { .. } => format!(
+                "held back: the manifest {} does not apply it, because its miner's updates have not helped of late; it counts as if applied",
+                told.manifest.short()
+            ),
             Fate::Omitted { why, .. } => format!("found right, but the manifest {} leaves it out: {why}", told.manifest.short()),
             Fate::Refused { kind, reason } => format!("refused, {kind}: {reason}"),
             Fate::Absent => "absent: it committed nothing".to_owned(),
@@ -88,7 +92,9 @@ fn measured(told: &Explanation, page: &mut Page) {
     page.fact(
         "turn",
         match (evaluation.turn, evaluation.measured) {
-            (None, _) if !matches!(told.fate, Fate::Accepted { .. }) => "none: only accepted objects are evaluated".to_owned(),
+            (None, _) if !matches!(told.fate, Fate::Accepted { .. } | Fate::Held { .. }) => {
+                "none: only accepted objects are evaluated".to_owned()
+            }
             (None, _) => format!("none: {candidates} miners share {places} places by rotation and by lot"),
             (Some(_), false) => "chosen, but the window's time was over before its turn".to_owned(),
             (Some(Turn::Everybody), true) => format!("all {candidates} accepted miners were evaluated"),
@@ -110,6 +116,9 @@ fn measured(told: &Explanation, page: &mut Page) {
     }
     if let Some(advantage) = told.advantage {
         page.fact("own first", format!("{:.1} % of the pairs of an own and a random sequence; 50 % without own data", 100.0 * advantage));
+    }
+    if let Some(loudness) = told.loudness {
+        page.fact("loudness", format!("{loudness:.2} times the median norm of the window's updates"));
     }
     for pair in &told.likenesses {
         let other = if pair.uid == told.uid { pair.other } else { pair.uid };

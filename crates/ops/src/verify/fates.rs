@@ -3,6 +3,7 @@
 use super::round::Round;
 use super::{Case, Check};
 use templar_gauntlet::{Fate, Member};
+use templar_node::validator::fates::HELD;
 use templar_protocol::Uid;
 use templar_protocol::messages::Manifest;
 
@@ -37,6 +38,8 @@ fn difference(member: &Member, manifest: &Manifest, own: bool) -> Option<String>
             differs(format!("the manifest lists the object {}, not the published one", accepted.object.short()))
         }
         (Fate::Accepted { .. }, None) => differs("published as accepted, the manifest does not list it".into()),
+        (Fate::Held { .. }, None) if refused == Some(HELD) => None,
+        (Fate::Held { .. }, None) => differs(format!("published as held back, the manifest says {}", refused.unwrap_or("nothing"))),
         // What is listed and does not open belongs to nobody; whether that is so, the check of the objects says.
         (Fate::Refused { kind, .. }, Some(_)) if kind == "unopened" || !own => None,
         (Fate::Omitted { .. }, Some(_)) if !own => None,

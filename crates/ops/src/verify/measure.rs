@@ -12,6 +12,7 @@ use templar_model::{LlamaTrainer, TrainerOptions};
 use templar_node::position::Position;
 use templar_node::validator::collect::check_claims;
 use templar_node::validator::evaluate::{Drawn, Evaluated, Source, Subject, evaluate, read_shard};
+use templar_node::validator::judge::loudness;
 use templar_node::worker::Worker;
 use templar_node::workspace::{WorkError, Workspace};
 use templar_node::{join, recipe};
@@ -60,7 +61,8 @@ pub(super) async fn check(case: &Case<'_>, round: &Round) -> Vec<Check> {
     };
     let mut checks = vec![theta(case, round, &bench).await];
     let at_theta = checks[0].outcome == super::Outcome::Agrees;
-    let objects = match replay::objects(&bench.worker, case.run_id, &round.decided.manifest, &round.buckets).await {
+    let judged = replay::judged(&case.sheet, &round.decided.manifest);
+    let objects = match replay::objects(&bench.worker, case.run_id, case.window(), &judged, &round.buckets).await {
         Ok(objects) => objects,
         Err(Stopped::False(why)) => {
             checks.push(Check::of("objects", "the objects that the manifest lists", vec![why.clone()]));
@@ -193,7 +195,11 @@ async fn likenesses(case: &Case<'_>, round: &Round, bench: &Bench, objects: &[Op
     let run = case.run_id;
     let objects = objects.to_vec();
     let window = case.window();
-    let survey = run_job(&bench.worker, move |work| gallery.survey(&rules, window, &sketches(work, &objects, &run))).await;
+    let survey = run_job(&bench.worker, move |work| {
+        let survey = gallery.survey(&rules, window, &sketches(work, &objects, &run));
+        Survey { loudness: loudness(&objects), ..survey }
+    });
+    let survey = survey.await;
     match survey {
         Ok(survey) => compare_surveys(&case.sheet, &survey, &missing),
         Err(Stopped::Missing(why) | Stopped::False(why)) => Check::not_possible(NAME, why),
@@ -213,7 +219,8 @@ async fn scored(case: &Case<'_>, round: &Round, bench: &Bench, window: Window) -
     let sheet = case.read::<ScoreSheet>(&case.inputs.bucket, &names::score_sheet(window)).await.map_err(|_| ())?;
     let Some(sheet) = sheet.filter(|sheet| sheet.signer == case.signer && sheet.message.run == case.run_id) else { return Ok(None) };
     let manifest = super::round::by_digest(case, &round.buckets, window, sheet.message.manifest).await.ok_or(())?;
-    let objects = replay::objects(&bench.worker, case.run_id, &manifest, &round.buckets).await.map_err(|_| ())?;
+    let judged = replay::judged(&sheet.message, &manifest);
+    let objects = replay::objects(&bench.worker, case.run_id, window, &judged, &round.buckets).await.map_err(|_| ())?;
     let run = case.run_id;
     run_job(&bench.worker, move |work| Some(sketches(work, &objects.opened, &run))).await.map_err(|_| ())
 }
@@ -228,6 +235,7 @@ fn compare_surveys(sheet: &ScoreSheet, ours: &Survey, missing: &[Window]) -> Che
     let (theirs, window) = (&sheet.observation.survey, sheet.window());
     compare("pairs within the window", json(&theirs.within), json(&ours.within));
     compare("agreements", json(&theirs.agreements), json(&ours.agreements));
+    compare("sizes of the updates", json(&theirs.loudness), json(&ours.loudness));
     compare("objects that change nothing", json(&theirs.empty), json(&ours.empty));
     // Pairs with windows whose objects are gone cannot be found again.
     let kept = |survey: &Survey| -> Vec<_> { survey.alike.iter().filter(|pair| !missing.contains(&pair.other_window)).cloned().collect() };
@@ -258,12 +266,16 @@ async fn losses(case: &Case<'_>, bench: Bench, objects: Vec<Opened>, at_theta: b
             Err(why) => return both(why),
         }
     }
+    let held: Vec<Uid> = (case.sheet.observation.members.iter())
+        .filter(|member| matches!(member.fate, Fate::Held { .. }))
+        .map(|member| member.uid)
+        .collect();
     let uids: Vec<Uid> = subjects.iter().map(|(object, _)| object.header().uid).collect();
     let measured = case.sheet.observation.measurements.len();
     let (evaluation, seed, reader) = (case.run.hparams.evaluation.clone(), case.sheet.seed.hash, bench.reader.clone());
     let job = run_job(&bench.worker, move |work| {
         let source = Source { n_samples: reader.n_samples(), read: &|rows| read_shard(&reader, rows) };
-        let clip_norms = work.clip_norms(&objects);
+        let clip_norms = work.clip_norms(objects.iter().filter(|object| !held.contains(&object.header().uid)));
         let subjects: Vec<Subject> =
             subjects.iter().map(|(object, assignment)| Subject { object, assignment: assignment.clone() }).collect();
         // Whom the validator did not reach is not measured here either. Without θ only the draw is of use.

@@ -3,6 +3,7 @@
 use super::round::{Round, Start};
 use std::time::Duration;
 use templar_codec::{Expect, Opened, Refusal};
+use templar_gauntlet::{Fate, ScoreSheet};
 use templar_model::checkpoint;
 use templar_node::worker::Worker;
 use templar_node::workspace::Workspace;
@@ -42,7 +43,7 @@ pub(super) async fn replay(worker: &Worker<Workspace>, run: Digest, round: &Roun
             let (names, is) = (manifest.theta_before.short(), theta.short());
             return Err(Stopped::False(format!("the manifest of window {} starts from θ {names}, replayed it is {is}", manifest.window)));
         }
-        let objects = objects(worker, run, manifest, &round.buckets).await?;
+        let objects = objects(worker, run, manifest.window, &manifest.accepted, &round.buckets).await?;
         theta = run_job(worker, move |work| work.aggregate(&objects.opened)).await?;
     }
     let said = round.decided.manifest.theta_before;
@@ -75,25 +76,24 @@ async fn load(worker: &Worker<Workspace>, start: &Start) -> Result<(), Stopped> 
     set.map(|_| ()).map_err(|error| Stopped::False(error.to_string()))
 }
 
-/// The objects that `manifest` lists, from the copies that validators keep.
-pub(super) async fn objects(worker: &Worker<Workspace>, run: Digest, manifest: &Manifest, buckets: &[Bucket]) -> Result<Objects, Stopped> {
+/// The objects of `window` in `listed`, from the copies that validators keep.
+pub(super) async fn objects(
+    worker: &Worker<Workspace>,
+    run: Digest,
+    window: Window,
+    listed: &[Accepted],
+    buckets: &[Bucket],
+) -> Result<Objects, Stopped> {
     let most = run_job(worker, |work| templar_codec::max_object_bytes(work.layout()) as u64).await?;
-    let mut sealed = Vec::with_capacity(manifest.accepted.len());
-    for accepted in &manifest.accepted {
-        if accepted.object_bytes > most {
-            return Err(Stopped::False(format!(
-                "uid {}: {} bytes, an object of this run has at most {most}",
-                accepted.uid, accepted.object_bytes
-            )));
+    let mut sealed = Vec::with_capacity(listed.len());
+    for accepted in listed {
+        let (uid, size) = (accepted.uid, accepted.object_bytes);
+        if size > most {
+            return Err(Stopped::False(format!("uid {uid}: {size} bytes, an object of this run has at most {most}")));
         }
-        let bytes = copy(accepted, manifest.window, buckets).await.ok_or_else(|| {
-            Stopped::Missing(format!(
-                "the object of uid {} in window {} is in no validator's bucket any more",
-                accepted.uid, manifest.window
-            ))
-        })?;
-        let expect = Expect { run_id: run, uid: accepted.uid, hotkey: accepted.hotkey, window: manifest.window };
-        sealed.push((expect, bytes));
+        let gone = || Stopped::Missing(format!("the object of uid {uid} in window {window} is in no validator's bucket any more"));
+        let bytes = copy(accepted, window, buckets).await.ok_or_else(gone)?;
+        sealed.push((Expect { run_id: run, uid, hotkey: accepted.hotkey, window }, bytes));
     }
     run_job(worker, move |work| {
         let mut objects = Objects { opened: vec![], refused: vec![] };
@@ -106,6 +106,16 @@ pub(super) async fn objects(worker: &Worker<Workspace>, run: Digest, manifest: &
         objects
     })
     .await
+}
+
+/// The objects that a sheet's validator has judged: those that `manifest` lists, then those that it holds back.
+pub(super) fn judged(sheet: &ScoreSheet, manifest: &Manifest) -> Vec<Accepted> {
+    let held = sheet.observation.members.iter().filter_map(|member| {
+        let Fate::Held { object } = member.fate else { return None };
+        let commit = manifest.commits.iter().find(|commit| commit.uid == member.uid && commit.object == object)?;
+        Some(Accepted { uid: member.uid, hotkey: member.hotkey, object, object_bytes: commit.object_bytes })
+    });
+    manifest.accepted.iter().cloned().chain(held).collect()
 }
 
 async fn copy(accepted: &Accepted, window: Window, buckets: &[Bucket]) -> Option<bytes::Bytes> {
