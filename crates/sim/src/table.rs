@@ -203,22 +203,23 @@ impl Table {
             } else {
                 format!("{:.0} ± {:.0}", row.windows_until.mean, row.windows_until.half)
             };
-            let _ = writeln!(
-                out,
-                "| {} | {:.0} % | {} | {} | {} | {} | {} | {} |",
-                row.kind,
-                100.0 * row.share,
-                if has_miners { format!("{:.1} %", 100.0 * row.compute_share.mean) } else { "—".into() },
+            let of_miners = |text: String| if has_miners { text } else { "—".to_owned() };
+            let cells = [
+                row.kind.to_string(),
+                format!("{:.0} %", 100.0 * row.share),
+                of_miners(format!("{:.1} %", 100.0 * row.compute_share.mean)),
                 percent(&row.reward_share),
-                if has_miners { until } else { "—".into() },
-                if has_miners { format!("{:+.2} ± {:.2}", row.profit.mean, row.profit.half) } else { "—".into() },
+                of_miners(until),
+                of_miners(format!("{:+.2} ± {:.2}", row.profit.mean, row.profit.half)),
                 format!("{:+.1} ± {:.1} %", 100.0 * row.harm.mean, 100.0 * row.harm.half),
                 match row.holds {
                     Some(true) => "holds",
                     Some(false) => "**fails**",
                     None => "",
                 }
-            );
+                .to_owned(),
+            ];
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
         }
         out
     }

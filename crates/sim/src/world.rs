@@ -81,6 +81,9 @@ pub struct NodeInfo {
     pub gang: Vec<NodeIndex>,
 }
 
+/// A manifest's window, and what its check gave: all nodes check the same bytes.
+type CheckedManifest = (u64, Result<Decided, String>);
+
 /// What nodes share.
 pub struct World {
     /// Time.
@@ -105,7 +108,7 @@ pub struct World {
     pub tasks: RefCell<Vec<Option<TaskId>>>,
     owners: RefCell<HashMap<AccountId, NodeIndex>>,
     rosters: RefCell<BTreeMap<Window, (Rc<Round>, u64)>>,
-    manifests: RefCell<HashMap<(Digest, u32), (u64, Result<Decided, String>)>>,
+    manifests: RefCell<HashMap<(Digest, u32), CheckedManifest>>,
     /// θ of the checkpoints that are offered.
     pub checkpoints: RefCell<BTreeMap<NodeIndex, Digest>>,
     /// The windows that nodes have finished, for pruning.
