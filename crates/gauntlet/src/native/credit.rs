@@ -38,9 +38,10 @@ pub(crate) fn outage(rules: &NativeRules, observation: &Observation) -> Option<S
     })
 }
 
-/// How alike two objects must be to count as one group's, or as a replay: the floor, and far above what is usual in the window.
+/// How alike two objects must be to count as one group's, or as a replay: the floor, and far above what is usual in the window. Objects as
+/// alike as `few_floor` are copies however wide the window's likenesses are spread: a few that point the other way spread them without bound.
 fn threshold(rules: &LikenessRules, floor: f64, background: &Background) -> f64 {
-    floor.max(background.median + rules.background_sigmas * background.deviation)
+    floor.max((background.median + rules.background_sigmas * background.deviation).min(rules.few_floor))
 }
 
 /// The cosine that counts, and what it is compared with.
