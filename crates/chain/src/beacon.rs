@@ -2,7 +2,7 @@
 //! §B.6, §D.3), so that commits which only a later round opens work without a network.
 //!
 //! The key follows from the chain's genesis, so whoever knows the chain can open every commit at once: this is a chain for development.
-//! A ciphertext is hostile until its lengths were checked ([`Parts`]): the library behind it reserves whatever a length asks for.
+//! A ciphertext is hostile until its lengths were checked (`Parts`): the library behind it reserves whatever a length asks for.
 
 use ark_serialize::CanonicalDeserialize as _;
 use blake2::{Blake2b, Digest as _, digest::consts::U32};

@@ -3,7 +3,7 @@
 //! The body changes with transactions and epochs only and is shared between the states of blocks that leave it alone; what moves with
 //! every block (prices, pots, totals) is apart, so that an empty block costs next to nothing. It is public to be read by other faces of
 //! the chain; only the engine changes it.
-//! What always holds: everything created is held by somebody, waits in a pot, or was burned ([`State::surplus`] is 0).
+//! What always holds: everything created is held by somebody, waits in a pot, or was burned (`State::surplus` is 0).
 
 use crate::{
     beacon::Beacon,

@@ -2,7 +2,7 @@
 //!
 //! Two kinds of checks. Scores, weights and choices must follow from the published observation and state *bit for bit* ([`published`]). The
 //! observation itself must follow from the manifest, the objects, θ and the data set: digests exactly, losses within the tolerance that two
-//! engines have ([`tolerance`]). θ is not believed either: it is replayed from a checkpoint, manifest by manifest ([`replay`]).
+//! engines have ([`tolerance`]). θ is not believed either: it is replayed from a checkpoint, manifest by manifest (`replay.rs`).
 //!
 //! What always holds: nothing that was read is believed before its signature, size and form were checked; every read is bounded; a check whose
 //! inputs are gone says so and is never counted as passed.

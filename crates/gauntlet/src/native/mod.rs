@@ -2,7 +2,7 @@
 //!
 //! A miner's weight is proportional to quality · credit · work · standing:
 //!
-//! * *quality* ([`quality`]): how much its updates lower the loss on random data, in units of the common level of each window, shrunk toward
+//! * *quality* (`quality`): how much its updates lower the loss on random data, in units of the common level of each window, shrunk toward
 //!   the common mean by its standard error;
 //! * *credit* ([`credit`]): the share of the recent windows to which it contributed work that is its own ([`crate::likeness`]);
 //! * *work* ([`work`]): whether its updates bear the mark of the data that was assigned to it;
