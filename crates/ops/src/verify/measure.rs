@@ -29,8 +29,8 @@ const NAMES: [&str; 5] = ["theta", "objects", "likenesses", "samples", "losses"]
 /// measures again.
 ///
 /// The CPU executor adds in one order whatever the number of threads, so it gives the same bits on one kind of processor; another instruction
-/// set may round sums of products otherwise, by parts in 10⁷. XLA orders its sums freely: in float32 some parts in 10⁶ were seen, and ten
-/// times that is allowed. bfloat16 has 8 bits of significand; rounding errors of its products average out over a sequence to less than
+/// set may round sums of products otherwise, by parts in 10⁷. XLA orders its sums freely: in float32 one part in 10⁴ is allowed, a bound
+/// that was not measured. bfloat16 has 8 bits of significand; rounding errors of its products average out over a sequence to less than
 /// half a percent of its loss.
 pub fn tolerance(published: &str, executor: &dyn Executor) -> f64 {
     let own = engine_name(executor);
