@@ -18,10 +18,10 @@ pub struct Documented {
     pub words: Vec<String>,
 }
 
-/// README, the other documents beside it and everything in docs/, sorted.
+/// README, the other documents beside it and everything in docs/ and docs/operators/, sorted.
 pub fn documents(root: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for folder in [root.to_owned(), root.join("docs")] {
+    for folder in [root.to_owned(), root.join("docs"), root.join("docs/operators")] {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
         files.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     }

@@ -54,6 +54,19 @@ pub fn engine() -> Result<(), Failure> {
     })
 }
 
+/// Runs what the development chain endures, as a release build.
+pub fn chain(arguments: &[String]) -> Result<(), Failure> {
+    let mut run = vec!["run", "--release", "--quiet", "--package", "templar-chain-rpc", "--example", "endure", "--"];
+    run.extend(arguments.iter().map(String::as_str));
+    cargo(&run)
+}
+
+/// Has the binary, built for speed, make the table of `what` and put it into its page below `docs`.
+pub fn table(what: &str) -> Result<(), Failure> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("docs").join(format!("{what}.md"));
+    cargo(&["run", "--quiet", "--release", "--package", "templar", "--", "sim", what, "--write", &page.to_string_lossy()])
+}
+
 /// Steps done so far with their durations.
 #[derive(Default)]
 struct Log(Vec<(&'static str, Duration)>);

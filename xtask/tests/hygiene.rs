@@ -3,8 +3,26 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 14] =
-    ["protocol", "wallet", "codec", "gauntlet", "pjrt", "tensor", "model", "engine", "data", "store", "s3", "chain", "node", "cli"];
+const LAYERS: [&str; 18] = [
+    "protocol",
+    "wallet",
+    "codec",
+    "gauntlet",
+    "pjrt",
+    "tensor",
+    "model",
+    "engine",
+    "data",
+    "store",
+    "s3",
+    "chain",
+    "chain-rpc",
+    "subtensor",
+    "node",
+    "sim",
+    "ops",
+    "cli",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

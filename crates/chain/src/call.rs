@@ -5,10 +5,13 @@
 
 use crate::{
     error::{ChainError, PoolCode, Result},
-    types::{Axon, BlockHash},
+    header::blake2_256,
+    state::Identity,
+    types::{Axon, BlockHash, CommitmentField},
 };
-use blake2::{Blake2b, Digest as _, digest::consts::U32};
+use parity_scale_codec::Encode as _;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use templar_protocol::{AccountId, Netuid, Uid};
 use templar_wallet::{SUBSTRATE_CONTEXT, Signer, verify};
 
@@ -25,9 +28,8 @@ pub enum Call {
     SetCommitment {
         /// The subnet.
         netuid: Netuid,
-        /// The raw bytes.
-        #[serde(with = "hex::serde")]
-        data: Vec<u8>,
+        /// At most three fields.
+        fields: Vec<CommitmentField>,
     },
     /// Sets the signer's weights.
     SetWeights {
@@ -61,6 +63,11 @@ pub enum Call {
         /// How much.
         amount: u64,
     },
+    /// Moves all balance.
+    TransferAll {
+        /// Who gets it.
+        to: AccountId,
+    },
     /// Balance to stake.
     AddStake {
         /// On which hotkey.
@@ -79,18 +86,95 @@ pub enum Call {
         /// How much.
         amount: u64,
     },
+    /// Commits to weights by their hash.
+    CommitWeights {
+        /// The subnet.
+        netuid: Netuid,
+        /// See [`weights_hash`].
+        #[serde(with = "hex::serde")]
+        hash: [u8; 32],
+    },
+    /// Shows the weights that were committed by their hash.
+    RevealWeights {
+        /// The subnet.
+        netuid: Netuid,
+        /// Uids and their shares.
+        weights: Vec<(Uid, u16)>,
+        /// What the hash was salted with.
+        salt: Vec<u16>,
+        /// The version that the weights were computed under.
+        version_key: u64,
+    },
+    /// Commits to weights that a round of the beacon opens.
+    CommitTimelockedWeights {
+        /// The subnet.
+        netuid: Netuid,
+        /// The ciphertext.
+        #[serde(with = "hex::serde")]
+        commit: Vec<u8>,
+        /// The round.
+        round: u64,
+        /// The version of the scheme: 4.
+        version: u16,
+    },
+    /// Makes the signer the owner of a hotkey that has none.
+    AssociateHotkey {
+        /// The hotkey.
+        hotkey: AccountId,
+    },
+    /// Tells who the signer is.
+    SetIdentity {
+        /// Who.
+        identity: Identity,
+    },
+    /// Replaces a hotkey of the signer by a new one.
+    SwapHotkey {
+        /// The hotkey.
+        hotkey: AccountId,
+        /// The new one.
+        new_hotkey: AccountId,
+        /// The subnet; all of them when there is none.
+        netuid: Option<Netuid>,
+    },
+    /// Announces the move of all that the signer has to another coldkey.
+    ScheduleColdkeySwap {
+        /// The other coldkey.
+        new_coldkey: AccountId,
+    },
+    /// Begins a subnet that the signer owns.
+    RegisterNetwork {
+        /// The owner's hotkey.
+        hotkey: AccountId,
+    },
+    /// Does nothing, for all to see.
+    Remark {
+        /// The bytes.
+        #[serde(with = "hex::serde")]
+        remark: Vec<u8>,
+    },
+    /// A call that was refused before its arguments could become one of the others.
+    Refused {
+        /// The pallet that refuses.
+        pallet: String,
+        /// The chain's name of the reason.
+        error: String,
+        /// The reason in words.
+        meaning: String,
+    },
+}
+
+/// The hash that weights are committed by: BLAKE2-256 over SCALE of hotkey, subnet, uids, shares, salt and version key.
+pub fn weights_hash(hotkey: &AccountId, netuid: Netuid, weights: &[(Uid, u16)], salt: &[u16], version_key: u64) -> BlockHash {
+    let uids: Vec<u16> = weights.iter().map(|(uid, _)| uid.0).collect();
+    let values: Vec<u16> = weights.iter().map(|(_, value)| *value).collect();
+    blake2_256(&(hotkey.0, netuid.0, uids, values, salt, version_key).encode())
 }
 
 impl Call {
-    /// The canonical bytes: a tag, then the fields in order, integers little-endian, lists after their length.
+    /// The canonical bytes: a tag, then the fields in order, integers little-endian, lists after their length; of calls that came later,
+    /// their JSON.
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::SetCommitment { netuid, data } => {
-                out.push(0);
-                out.extend(netuid.0.to_le_bytes());
-                out.extend((data.len() as u64).to_le_bytes());
-                out.extend(data);
-            }
             Self::SetWeights { netuid, weights, version_key } => {
                 out.push(1);
                 out.extend(netuid.0.to_le_bytes());
@@ -134,6 +218,10 @@ impl Call {
                 out.extend(hotkey.0);
                 out.extend(netuid.0.to_le_bytes());
                 out.extend(amount.to_le_bytes());
+            }
+            other => {
+                out.push(u8::MAX);
+                out.extend(serde_json::to_vec(other).expect("a call has text keys only"));
             }
         }
     }
@@ -185,10 +273,43 @@ impl SignedCall {
 
     /// Hash of the call with its signature.
     pub fn hash(&self, genesis: &BlockHash) -> BlockHash {
-        let mut hasher = Blake2b::<U32>::new();
-        hasher.update(signed_bytes(genesis, &self.signer, self.nonce, &self.call));
-        hasher.update(self.signature);
-        BlockHash(hasher.finalize().into())
+        let mut bytes = signed_bytes(genesis, &self.signer, self.nonce, &self.call);
+        bytes.extend(self.signature);
+        blake2_256(&bytes)
+    }
+}
+
+/// A transaction in the chain's own form, whose signature another face of the chain has checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Who asks.
+    pub signer: AccountId,
+    /// How many transactions of the signer the chain has taken before.
+    pub nonce: u64,
+    /// What is asked.
+    pub call: Call,
+    /// The bytes as they were sent; their BLAKE2-256 is the transaction's hash.
+    #[serde(with = "shared_hex")]
+    pub raw: Arc<[u8]>,
+}
+
+impl Transaction {
+    /// BLAKE2-256 of the bytes.
+    pub fn hash(&self) -> BlockHash {
+        blake2_256(&self.raw)
+    }
+}
+
+mod shared_hex {
+    use super::Arc;
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        hex::serde::serialize(bytes, serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        hex::serde::deserialize::<_, Vec<u8>>(deserializer).map(Arc::from)
     }
 }
 
@@ -214,10 +335,26 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_committed_by_the_chains_hash() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/chain/chain.json");
+        let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let cases = all["weights_commit_hash"].as_array().unwrap();
+        assert_eq!(cases.len(), 3);
+        for case in cases {
+            let list = |key: &str| -> Vec<u16> { serde_json::from_value(case[key].clone()).unwrap() };
+            let weights: Vec<(Uid, u16)> = list("uids").into_iter().map(Uid).zip(list("values")).collect();
+            let netuid = Netuid(case["netuid_index"].as_u64().unwrap() as u16);
+            let hotkey = case["hotkey"].as_str().unwrap().parse().unwrap();
+            let hash = weights_hash(&hotkey, netuid, &weights, &list("salt"), case["version_key"].as_u64().unwrap());
+            assert_eq!(format!("0x{hash}"), case["commit_hash"].as_str().unwrap());
+        }
+    }
+
+    #[test]
     fn calls_survive_json() {
         let key = Keypair::from_seed([1; 32]);
         for call in [
-            Call::SetCommitment { netuid: Netuid(3), data: b"t1 http://x".to_vec() },
+            Call::SetCommitment { netuid: Netuid(3), fields: vec![CommitmentField::Raw(b"t1 http://x".to_vec()), CommitmentField::None] },
             Call::SetWeights { netuid: Netuid(3), weights: vec![(Uid(1), 65535)], version_key: 0 },
             Call::Register { netuid: Netuid(3), hotkey: AccountId([1; 32]), max_price: u64::MAX },
             Call::ServeAxon { netuid: Netuid(3), axon: Axon { version: 1, ip: "10.0.0.1".parse().unwrap(), port: 80, protocol: 4 } },

@@ -11,8 +11,8 @@ use crate::{
     http::{Backoff, Http, Lines, persist},
     query::Query,
     types::{
-        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport, Wait,
-        WeightsReport,
+        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport,
+        Wait, WeightsReport,
     },
 };
 use async_trait::async_trait;
@@ -245,7 +245,7 @@ impl Chain for HttpChain {
     }
 
     async fn set_commitment(&self, by: &dyn Signer, netuid: Netuid, data: &[u8], wait: Wait) -> Result<TxReport> {
-        Ok(self.send(by, Call::SetCommitment { netuid, data: data.to_vec() }, wait).await?.tx)
+        Ok(self.send(by, Call::SetCommitment { netuid, fields: vec![CommitmentField::Raw(data.to_vec())] }, wait).await?.tx)
     }
 
     async fn put_weights(

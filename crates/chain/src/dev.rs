@@ -2,15 +2,16 @@
 
 use crate::{
     apply::{Effect, RootCall},
-    call::{Call, SignedCall},
+    call::{Call, SignedCall, Transaction},
     chain::{Chain, DevControl, WeightRows},
     clock::system_ms,
-    engine::Engine,
+    engine::{Block, Engine},
     error::{ChainError, Result},
-    genesis::GenesisConfig,
+    genesis::{GenesisConfig, RuntimeOptions},
+    header::Header,
     types::{
-        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport, Wait,
-        WeightsMode, WeightsReport,
+        At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, Metagraph, Registered, SubnetRules, TxReport,
+        Wait, WeightsMode, WeightsReport,
     },
 };
 use async_trait::async_trait;
@@ -26,6 +27,9 @@ use tokio::sync::watch;
 
 /// The runtime name that the development chain gives.
 pub const SPEC_NAME: &str = "templar-development";
+
+/// Blocks that are made final together when many are asked for.
+const BATCH: u64 = 64;
 
 /// How blocks get their time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,7 @@ impl BlockTime {
 pub struct DevChain {
     engine: Arc<Mutex<Engine>>,
     head: watch::Sender<BlockNumber>,
+    finalized: watch::Sender<BlockNumber>,
     time: BlockTime,
 }
 
@@ -73,7 +78,8 @@ impl DevChain {
 
     fn over(engine: Engine, time: BlockTime) -> Self {
         let (head, _) = watch::channel(engine.head().number);
-        Self { engine: Arc::new(Mutex::new(engine)), head, time }
+        let (finalized, _) = watch::channel(engine.finalized());
+        Self { engine: Arc::new(Mutex::new(engine)), head, finalized, time }
     }
 
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
@@ -91,19 +97,88 @@ impl DevChain {
         self.engine().head()
     }
 
-    /// Closes the block being built: now, or in virtual time at its set time.
+    /// Closes the block being built: now, or in virtual time at its set time. The block is final when this returns.
     ///
     /// # Errors
     /// [`ChainError::Store`] when the disk fails; the chain takes nothing afterwards.
     pub fn close_block(&self) -> Result<BlockRef> {
+        self.close_blocks(1)
+    }
+
+    /// Closes `blocks` blocks, at least one, and makes them final together: the disk is waited for once.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`] when the disk fails; the chain takes nothing afterwards.
+    pub fn close_blocks(&self, blocks: u64) -> Result<BlockRef> {
         let mut engine = self.engine();
-        let time_ms = match self.time {
-            BlockTime::Interval(_) => system_ms(),
-            BlockTime::Virtual(ms) => engine.head().time_ms.saturating_add(ms.max(1)),
-        };
-        let block = engine.close(time_ms)?;
+        for _ in 0..blocks.max(1) {
+            let time_ms = match self.time {
+                BlockTime::Interval(_) => system_ms(),
+                BlockTime::Virtual(ms) => engine.head().time_ms.saturating_add(ms.max(1)),
+            };
+            engine.close(time_ms)?;
+        }
+        engine.sync()?;
+        let block = engine.head();
         self.head.send_replace(block.number);
+        self.finalized.send_replace(engine.finalized());
         Ok(block)
+    }
+
+    /// The block at `at` with its state and what happened in it.
+    ///
+    /// # Errors
+    /// `StatePruned` when the state is no longer kept, `NotFound` when the block is not there yet.
+    pub fn block(&self, at: At) -> Result<Block> {
+        self.engine().block(at).cloned()
+    }
+
+    /// The header of a closed block; errors as of [`DevChain::block`].
+    pub fn header(&self, number: BlockNumber) -> Result<Header> {
+        self.engine().header(number)
+    }
+
+    /// The number of a closed block that is kept.
+    pub fn number_of(&self, hash: &BlockHash) -> Option<BlockNumber> {
+        self.engine().number_of(hash)
+    }
+
+    /// How the runtime behaves.
+    pub fn runtime(&self) -> RuntimeOptions {
+        self.engine().genesis().runtime
+    }
+
+    /// Hash of block 0.
+    pub fn genesis_hash(&self) -> BlockHash {
+        self.engine().genesis_hash()
+    }
+
+    /// The nonce that the next transaction of an account must have.
+    pub fn next_nonce(&self, who: &AccountId) -> u64 {
+        self.engine().next_nonce(who)
+    }
+
+    /// The numbers of the newest closed and of the newest final block, as they rise.
+    pub fn watch(&self) -> (watch::Receiver<BlockNumber>, watch::Receiver<BlockNumber>) {
+        (self.head.subscribe(), self.finalized.subscribe())
+    }
+
+    /// The transactions that wait in the block being built, as they were sent.
+    pub fn pending_transactions(&self) -> Vec<Arc<[u8]>> {
+        self.engine().pending_transactions().iter().filter_map(|tx| tx.raw.clone()).collect()
+    }
+
+    /// What was decided about a transaction that waits in the block being built: `Some(None)` when its call did what it was for.
+    pub fn decided(&self, hash: &BlockHash) -> Option<Option<ChainError>> {
+        self.engine().waiting(hash).map(|tx| tx.refused.clone())
+    }
+
+    /// Takes a transaction whose signature was checked; see [`Engine::submit_transaction`].
+    ///
+    /// # Errors
+    /// `PoolRejected` when it can be in no block now; `Store` when the disk failed.
+    pub fn submit_transaction(&self, tx: &Transaction) -> Result<TxReport> {
+        self.engine().submit_transaction(tx)
     }
 
     /// Closes a block every interval of the wall clock until the disk fails. Late ticks are not made up for.
@@ -140,14 +215,14 @@ impl DevChain {
             head.wait_for(|head| *head >= next).await.ok()?;
             let block = {
                 let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-                engine.header(next.max(engine.oldest())).ok()?
+                engine.header(next.max(engine.oldest())).ok()?.block
             };
             let after = BlockNumber(block.number.0 + 1);
             Some((block, (engine, head, after)))
         }))
     }
 
-    async fn send(&self, by: &dyn Signer, call: Call, wait: Wait) -> Result<Submitted> {
+    pub(crate) async fn send(&self, by: &dyn Signer, call: Call, wait: Wait) -> Result<Submitted> {
         let (genesis, nonce) = {
             let engine = self.engine();
             (engine.genesis_hash(), engine.next_nonce(&by.account_id()))
@@ -204,17 +279,18 @@ impl Chain for DevChain {
     async fn head(&self, at: At) -> Result<BlockRef> {
         let engine = self.engine();
         match at {
-            At::Best | At::Finalized => Ok(engine.head()),
-            At::Number(number) => engine.header(number),
+            At::Best => Ok(engine.head()),
+            At::Finalized => Ok(engine.header(engine.finalized())?.block),
+            At::Number(number) => Ok(engine.header(number)?.block),
         }
     }
 
     async fn block_hash(&self, number: BlockNumber) -> Result<Option<BlockHash>> {
-        Ok(self.engine().header(number).ok().map(|block| block.hash))
+        Ok(self.engine().header(number).ok().map(|header| header.block.hash))
     }
 
     async fn block_time_ms(&self, number: BlockNumber) -> Result<u64> {
-        Ok(self.engine().header(number)?.time_ms)
+        Ok(self.engine().header(number)?.block.time_ms)
     }
 
     fn blocks(&self, at: At) -> BoxStream<'static, BlockRef> {
@@ -244,7 +320,7 @@ impl Chain for DevChain {
     }
 
     async fn commitment(&self, netuid: Netuid, hotkey: &AccountId) -> Result<Option<Commitment>> {
-        Ok(self.engine().state().subnet(netuid)?.commitments.get(hotkey).cloned())
+        Ok(self.engine().state().subnet(netuid)?.commitments.get(hotkey).map(|commitment| commitment.shown()))
     }
 
     async fn commitments(&self, netuid: Netuid, at: At) -> Result<BTreeMap<AccountId, Commitment>> {
@@ -256,7 +332,7 @@ impl Chain for DevChain {
     }
 
     async fn balance(&self, who: &AccountId) -> Result<u64> {
-        Ok(self.engine().state().body.accounts.get(who).map_or(0, |account| account.free))
+        Ok(self.engine().state().free(who))
     }
 
     async fn stake(&self, hotkey: &AccountId, coldkey: &AccountId, netuid: Netuid) -> Result<u64> {
@@ -270,7 +346,7 @@ impl Chain for DevChain {
     }
 
     async fn set_commitment(&self, by: &dyn Signer, netuid: Netuid, data: &[u8], wait: Wait) -> Result<TxReport> {
-        Ok(self.send(by, Call::SetCommitment { netuid, data: data.to_vec() }, wait).await?.tx)
+        Ok(self.send(by, Call::SetCommitment { netuid, fields: vec![CommitmentField::Raw(data.to_vec())] }, wait).await?.tx)
     }
 
     async fn put_weights(
@@ -281,7 +357,7 @@ impl Chain for DevChain {
         version_key: u64,
         wait: Wait,
     ) -> Result<WeightsReport> {
-        Ok(self.send(by, Call::SetWeights { netuid, weights: weights.to_vec(), version_key }, wait).await?.into_weights())
+        self.put_weights_as_wanted(by, netuid, weights, version_key, wait).await
     }
 
     async fn register(&self, coldkey: &dyn Signer, netuid: Netuid, hotkey: &AccountId, max_price: u64, wait: Wait) -> Result<Registered> {
@@ -305,27 +381,76 @@ impl Chain for DevChain {
     }
 }
 
-#[async_trait]
-impl DevControl for DevChain {
-    async fn create_subnet(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+/// What only the owner of a development chain can do, at once.
+impl DevChain {
+    /// Adds a subnet without neurons.
+    ///
+    /// # Errors
+    /// `Dispatch` when there is one of this number, or the rules contradict themselves; `Store` when the disk fails.
+    pub fn create_subnet_now(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
         self.engine().root(RootCall::CreateSubnet { netuid, rules })
     }
 
-    async fn fund(&self, who: &AccountId, amount: u64) -> Result<()> {
+    /// Creates `amount` rao for an account.
+    ///
+    /// # Errors
+    /// `Dispatch` when the chain cannot hold that much; `Store` when the disk fails.
+    pub fn create_balance(&self, who: &AccountId, amount: u64) -> Result<()> {
         self.engine().root(RootCall::Fund { who: *who, amount })
     }
 
-    async fn set_rules(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+    /// The rules of a subnet, as they are for the block being built.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such subnet.
+    pub fn rules_of(&self, netuid: Netuid) -> Result<SubnetRules> {
+        self.engine().pending_rules(netuid)
+    }
+
+    /// Replaces the rules of a subnet.
+    ///
+    /// # Errors
+    /// `Dispatch` when the rules contradict themselves or what there is; `Store` when the disk fails.
+    pub fn set_rules_now(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
         self.engine().root(RootCall::SetRules { netuid, rules })
     }
 
-    async fn advance(&self, blocks: u64) -> Result<BlockRef> {
+    /// Closes `blocks` blocks.
+    ///
+    /// # Errors
+    /// `Unsupported` when blocks follow the wall clock; `Store` when the disk fails.
+    pub fn advance_now(&self, blocks: u64) -> Result<BlockRef> {
         if matches!(self.time, BlockTime::Interval(_)) {
             return Err(ChainError::Unsupported { what: "blocks on request: its blocks follow the wall clock".into() });
         }
-        for _ in 0..blocks {
-            self.close_block()?;
+        if blocks == 0 {
+            return Ok(self.best());
         }
-        Ok(self.best())
+        // Other callers get their turn between the batches.
+        let mut left = blocks;
+        while left > BATCH {
+            self.close_blocks(BATCH)?;
+            left -= BATCH;
+        }
+        self.close_blocks(left)
+    }
+}
+
+#[async_trait]
+impl DevControl for DevChain {
+    async fn create_subnet(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+        self.create_subnet_now(netuid, rules)
+    }
+
+    async fn fund(&self, who: &AccountId, amount: u64) -> Result<()> {
+        self.create_balance(who, amount)
+    }
+
+    async fn set_rules(&self, netuid: Netuid, rules: SubnetRules) -> Result<()> {
+        self.set_rules_now(netuid, rules)
+    }
+
+    async fn advance(&self, blocks: u64) -> Result<BlockRef> {
+        self.advance_now(blocks)
     }
 }

@@ -37,6 +37,37 @@ pub struct SubnetOwner {
     pub coldkey: AccountId,
 }
 
+/// When epochs are due (spec chain-and-wallet §B.6). Clients tell by the metadata which one a chain follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// As runtime 365: at every block `b` with `(b + netuid + 1) mod (tempo + 1) = 0`.
+    Modular,
+    /// As runtime 425: the chain remembers the last epoch and runs the next one `tempo` blocks later.
+    #[default]
+    Stateful,
+}
+
+/// How the runtime behaves and shows itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeOptions {
+    /// When epochs are due.
+    pub scheduler: Scheduler,
+    /// Whether the extension that takes fees is named as in runtime 425.
+    pub fee_wrapper: bool,
+    /// Epochs that run in one block at most; the rest wait for the next block.
+    pub max_epochs_per_block: u8,
+    /// Seconds from one round of the beacon to the next, at least 1.
+    pub beacon_period_s: u32,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self { scheduler: Scheduler::Stateful, fee_wrapper: false, max_epochs_per_block: 32, beacon_period_s: 3 }
+    }
+}
+
 /// The beginning of a development chain, read from a JSON file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +89,9 @@ pub struct GenesisConfig {
     /// The time of block 0 in virtual time, milliseconds since 1970. With the wall clock, block 0 is now.
     #[serde(default = "default_genesis_ms")]
     pub genesis_ms: u64,
+    /// How the runtime behaves.
+    #[serde(default)]
+    pub runtime: RuntimeOptions,
 }
 
 fn default_genesis_ms() -> u64 {
@@ -74,6 +108,7 @@ impl GenesisConfig {
             accounts: Vec::new(),
             neurons: Vec::new(),
             genesis_ms: default_genesis_ms(),
+            runtime: RuntimeOptions::default(),
         }
     }
 
@@ -107,20 +142,12 @@ impl GenesisConfig {
     /// Whether the configuration is free of contradictions; the sentence says what to change.
     pub fn check(&self) -> Result<(), String> {
         let rules = &self.rules;
-        if rules.max_allowed_uids == 0 {
-            return Err("max_allowed_uids is 0: allow at least one slot".into());
-        }
-        if rules.max_allowed_uids > 4096 {
-            return Err(format!("max_allowed_uids is {}: at most 4096 slots", rules.max_allowed_uids));
+        rules.check()?;
+        if self.runtime.max_epochs_per_block == 0 || self.runtime.beacon_period_s == 0 {
+            return Err("max_epochs_per_block and beacon_period_s must be at least 1".into());
         }
         if self.neurons.len() > usize::from(rules.max_allowed_uids) {
             return Err(format!("there are {} neurons for {} slots: raise max_allowed_uids", self.neurons.len(), rules.max_allowed_uids));
-        }
-        if rules.bonds_moving_average > 1_000_000 {
-            return Err(format!("bonds_moving_average is {}: at most 1000000", rules.bonds_moving_average));
-        }
-        if rules.min_burn > rules.max_burn {
-            return Err(format!("min_burn {} is above max_burn {}", rules.min_burn, rules.max_burn));
         }
         let hotkeys: BTreeSet<_> = self.neurons.iter().map(|neuron| neuron.hotkey).collect();
         if hotkeys.len() != self.neurons.len() {

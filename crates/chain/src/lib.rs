@@ -6,10 +6,11 @@
 //! * [`Clock`]: real time, or the paced time of a development chain that advances only when every participant sleeps.
 //!
 //! Amounts are whole rao (1 TAO or 1 alpha = 10⁹ rao). What the development chain simplifies: alpha and TAO trade 1:1, no root
-//! stake, no child keys, no fees, and nothing but weights set in the open (no commit-reveal).
+//! stake, no child keys, no collateral, no fees; a registration burns its price.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+pub mod beacon;
 pub mod call;
 mod chain;
 mod client;
@@ -17,31 +18,39 @@ pub mod clock;
 mod dev;
 mod engine;
 mod epoch;
+pub mod epochs;
 mod error;
+mod event;
 mod fixed;
 mod genesis;
+mod header;
 mod http;
 mod log;
 pub mod pace;
 mod paced_clock;
+mod put_weights;
 pub mod query;
+mod schedule;
 pub mod server;
-mod state;
+pub mod state;
+pub mod timelocked;
 mod types;
 mod weights;
 pub mod yuma;
 
-pub use call::{Call, SignedCall};
+pub use call::{Call, SignedCall, Transaction};
 pub use chain::{Chain, DevControl, WeightRows};
 pub use client::HttpChain;
 pub use clock::{Clock, RealClock};
 pub use dev::{BlockTime, DevChain, Submitted};
-pub use engine::Engine;
+pub use engine::{Block, BlockBody, Engine, Included, STATES_KEPT};
 pub use error::{ChainError, PoolCode, Result};
-pub use genesis::{GenesisConfig, GenesisNeuron, SubnetOwner};
+pub use event::{Event, EventRecord, Phase};
+pub use genesis::{GenesisConfig, GenesisNeuron, RuntimeOptions, Scheduler, SubnetOwner};
+pub use header::{Header, blake2_256};
 pub use paced_clock::PacedClock;
 pub use types::{
-    At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, EpochSchedule, Metagraph, Neuron, Registered, SubnetRules, TxReport, Wait,
-    WeightsMode, WeightsReport,
+    At, Axon, BlockHash, BlockRef, ChainInfo, Commitment, CommitmentField, EpochSchedule, HashKind, Metagraph, Neuron, Registered,
+    SubnetRules, TxReport, Wait, WeightsMode, WeightsReport,
 };
 pub use weights::{max_upscale, weights_to_u16};

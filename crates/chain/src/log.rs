@@ -123,6 +123,11 @@ impl Log {
         Ok(())
     }
 
+    /// Waits until all records are on disk for good.
+    pub fn sync(&mut self) -> Result<()> {
+        self.log.sync_data().map_err(|e| ChainError::store(&self.dir, format!("{e}: look after the disk, then start the chain again")))
+    }
+
     /// Writes a snapshot after block `number`, begins its log, and drops what is older than the one before.
     pub fn snapshot(&mut self, number: u64, content: &[u8]) -> Result<()> {
         self.log.sync_data().map_err(|e| ChainError::store(&self.dir, e))?;

@@ -57,6 +57,20 @@ struct App {
 /// [`ChainError::Store`] when the chain's disk fails, `Unsupported` when `paced` does not fit the chain's kind of time, `Transport`
 /// when the listener fails.
 pub async fn serve(chain: DevChain, listener: TcpListener, paced: Option<usize>, shutdown: impl Future<Output = ()>) -> Result<()> {
+    serve_with(chain, listener, paced, Router::new(), shutdown).await
+}
+
+/// [`serve`] with another face beside this one, at paths of its own.
+///
+/// # Errors
+/// Those of [`serve`].
+pub async fn serve_with(
+    chain: DevChain,
+    listener: TcpListener,
+    paced: Option<usize>,
+    beside: Router,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
     if paced.is_some() && matches!(chain.block_time(), BlockTime::Interval(_)) {
         return Err(ChainError::Unsupported { what: "pacing a chain whose blocks follow the wall clock".into() });
     }
@@ -66,7 +80,7 @@ pub async fn serve(chain: DevChain, listener: TcpListener, paced: Option<usize>,
     // Answers are small and waited for. Where the option cannot be set, they are only slower.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let app = App { chain: chain.clone(), pacer: pacer.clone(), streams, stopping: stopping.clone() };
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(stopped(stopping)).into_future();
+    let server = axum::serve(listener, router(app).merge(beside)).with_graceful_shutdown(stopped(stopping)).into_future();
     tokio::pin!(server);
     let time = async {
         match (chain.block_time(), &pacer) {

@@ -184,6 +184,69 @@ pub struct Commitment {
     pub data: Vec<u8>,
 }
 
+/// Which hash a [`CommitmentField::Hash`] is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HashKind {
+    /// BLAKE2-256.
+    Blake2,
+    /// SHA-256.
+    Sha256,
+    /// Keccak-256.
+    Keccak,
+    /// SHA3-256.
+    Sha3,
+}
+
+/// One field of a commitment as the chain keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitmentField {
+    /// Nothing.
+    None,
+    /// At most 128 bytes.
+    Raw(#[serde(with = "hex::serde")] Vec<u8>),
+    /// At most 512 bytes.
+    BigRaw(#[serde(with = "hex::serde")] Vec<u8>),
+    /// The hash of something that is not on the chain.
+    Hash(HashKind, #[serde(with = "hex::serde")] [u8; 32]),
+    /// Bytes that a round of the beacon opens.
+    Timelocked {
+        /// The ciphertext, at most 1024 bytes.
+        #[serde(with = "hex::serde")]
+        data: Vec<u8>,
+        /// The round.
+        round: u64,
+    },
+    /// A wish that bonds begin anew.
+    ResetBonds,
+}
+
+impl CommitmentField {
+    /// The bytes that count against the space of a hotkey.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None | Self::ResetBonds => 0,
+            Self::Raw(data) | Self::BigRaw(data) | Self::Timelocked { data, .. } => data.len(),
+            Self::Hash(..) => 32,
+        }
+    }
+
+    /// Whether it holds no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most bytes that a field of this kind may hold.
+    pub fn bytes_max(&self) -> usize {
+        match self {
+            Self::None | Self::ResetBonds => 0,
+            Self::Raw(_) => COMMITMENT_BYTES_MAX,
+            Self::Hash(..) => 32,
+            Self::BigRaw(_) => 512,
+            Self::Timelocked { .. } => 1024,
+        }
+    }
+}
+
 /// When epochs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochSchedule {
@@ -245,6 +308,18 @@ pub struct SubnetRules {
     pub owner_cut: u16,
     /// Share of dividends that a validator keeps before its stakers, of 65535.
     pub take: u16,
+    /// Whether weights must be committed first and are revealed later.
+    pub commit_reveal: bool,
+    /// Epochs between a commit and its reveal, at least 1.
+    pub reveal_period_epochs: u64,
+    /// Whether Yuma 3 lets the speed of each bond follow consensus.
+    pub liquid_alpha: bool,
+    /// The slowest speed of a bond with liquid alpha, of 65535.
+    pub alpha_low: u16,
+    /// The fastest speed of a bond with liquid alpha, of 65535.
+    pub alpha_high: u16,
+    /// Steepness of the curve between both, of 1000.
+    pub alpha_sigmoid_steepness: i16,
 }
 
 impl Default for SubnetRules {
@@ -272,7 +347,38 @@ impl Default for SubnetRules {
             serving_rate_limit: 50,
             owner_cut: 11_796,
             take: 11_796,
+            commit_reveal: false,
+            reveal_period_epochs: 1,
+            liquid_alpha: false,
+            alpha_low: 45_875,
+            alpha_high: 58_982,
+            alpha_sigmoid_steepness: 1000,
         }
+    }
+}
+
+impl SubnetRules {
+    /// Whether the rules are free of contradictions; the sentence says what to change.
+    pub fn check(&self) -> Result<(), String> {
+        if self.max_allowed_uids == 0 {
+            return Err("max_allowed_uids is 0: allow at least one slot".into());
+        }
+        if self.max_allowed_uids > 4096 {
+            return Err(format!("max_allowed_uids is {}: at most 4096 slots", self.max_allowed_uids));
+        }
+        if self.bonds_moving_average > 1_000_000 {
+            return Err(format!("bonds_moving_average is {}: at most 1000000", self.bonds_moving_average));
+        }
+        if self.min_burn > self.max_burn {
+            return Err(format!("min_burn {} is above max_burn {}", self.min_burn, self.max_burn));
+        }
+        if !(1..=100).contains(&self.reveal_period_epochs) {
+            return Err(format!("reveal_period_epochs is {}: from 1 to 100", self.reveal_period_epochs));
+        }
+        if self.alpha_low > self.alpha_high {
+            return Err(format!("alpha_low {} is above alpha_high {}", self.alpha_low, self.alpha_high));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Yuma consensus: from stake, weights and bonds to incentive, dividends and emission (spec chain-and-wallet §D.5).
 //!
-//! The order of operations is the chain's, so the results are equal to the bit. A pure function of its input. Liquid alpha is not here.
+//! The order of operations is the chain's, so the results are equal to the bit. A pure function of its input.
 
 use crate::fixed::{Fixed, normalize, sum};
 use serde::Deserialize;
@@ -34,6 +34,14 @@ pub struct YumaParams {
     pub tempo: u64,
     /// Whether bonds follow Yuma 3.
     pub yuma3: bool,
+    /// Whether Yuma 3 lets the speed of each bond follow consensus.
+    pub liquid_alpha: bool,
+    /// The slowest speed of a bond, of 65535.
+    pub alpha_low: u16,
+    /// The fastest speed of a bond, of 65535.
+    pub alpha_high: u16,
+    /// Steepness of the curve between both, of 1000.
+    pub alpha_sigmoid_steepness: i16,
 }
 
 /// What an epoch starts from. All lists have one entry for each uid.
@@ -53,6 +61,9 @@ pub struct EpochInput {
     pub validator_permit: Vec<bool>,
     /// Stored bonds.
     pub bonds: StoredRows,
+    /// Blocks of the oldest commits that are not yet revealed, where weights must be committed.
+    #[serde(default)]
+    pub oldest_commit: Vec<Option<u64>>,
     /// The block of the last epoch, 0 before the first.
     #[serde(rename = "last_mechanism_step_block")]
     pub last_epoch_block: u64,
@@ -123,7 +134,11 @@ pub fn epoch(params: &YumaParams, input: &EpochInput) -> (EpochOutput, EpochBits
         if !(permitted[i] || is_owner(i)) {
             row.clear();
         }
-        row.retain(|&(j, _)| (usize::from(j) != i || is_owner(i)) && updated > number(&input.block_at_registration, usize::from(j)));
+        let committed = input.oldest_commit.get(i).copied().flatten();
+        row.retain(|&(j, _)| {
+            let registered = number(&input.block_at_registration, usize::from(j));
+            (usize::from(j) != i || is_owner(i)) && updated > registered && committed.is_none_or(|block| block >= registered)
+        });
     }
     normalize_rows(&mut weights);
 
@@ -144,7 +159,13 @@ pub fn epoch(params: &YumaParams, input: &EpochInput) -> (EpochOutput, EpochBits
     }
     let alpha = Fixed::ONE.sub(Fixed::ratio(params.bonds_moving_average, 1_000_000));
     let (mut bonds, dividends) = if params.yuma3 {
-        bonds_yuma3(&bond_weights, &old, &active_stake, &incentive, alpha, n)
+        let bonds = if params.liquid_alpha && consensus.iter().any(|&c| c != Fixed::ZERO) {
+            liquid_bonds(params, &bond_weights, &old, &consensus)
+        } else {
+            moving_average(&bond_weights, &old, alpha, n)
+        };
+        let dividends = dividends_yuma3(&bonds, &active_stake, &incentive, n);
+        (bonds, dividends)
     } else {
         bonds_classic(&bond_weights, old, &active_stake, &incentive, alpha, n)
     };
@@ -350,14 +371,39 @@ fn bonds_classic(weights: &Rows, mut old: Rows, stake: &[Fixed], incentive: &[Fi
     (bonds, dividends)
 }
 
-/// Step 11 without liquid alpha.
-fn bonds_yuma3(weights: &Rows, old: &Rows, stake: &[Fixed], incentive: &[Fixed], alpha: Fixed, n: usize) -> (Rows, Vec<Fixed>) {
-    let bonds = moving_average(weights, old, alpha, n);
+/// Step 11: dividends from bonds that are shares.
+fn dividends_yuma3(bonds: &Rows, stake: &[Fixed], incentive: &[Fixed], n: usize) -> Vec<Fixed> {
     let mut shares = bonds.clone();
     normalize_columns(&mut shares, n);
     let mut dividends: Vec<Fixed> = row_products(&shares, incentive).iter().zip(stake).map(|(t, a)| t.mul(*a)).collect();
     normalize(&mut dividends);
-    (bonds, dividends)
+    dividends
+}
+
+/// Step 11 with liquid alpha: each bond moves at its own speed, which grows with the distance to consensus. Only bonds that weights speak
+/// of stay.
+fn liquid_bonds(params: &YumaParams, weights: &Rows, old: &Rows, consensus: &[Fixed]) -> Rows {
+    let (low, high) = (Fixed::share(params.alpha_low), Fixed::share(params.alpha_high));
+    let steepness = Fixed::signed(params.alpha_sigmoid_steepness).div(Fixed::whole(100));
+    let bond = |j: u16, weight: Fixed, old: Fixed| {
+        let distance = if weight >= old { weight.sub(consensus[usize::from(j)]) } else { old.sub(weight) };
+        let alpha = alpha_sigmoid(distance.clamp(Fixed::ZERO, Fixed::ONE), steepness, low, high);
+        let kept = Fixed::ONE.sub(alpha).mul(old);
+        alpha.mul(weight).add(kept).min(Fixed::ONE)
+    };
+    let mix = |row: &[(u16, Fixed)], old: &[(u16, Fixed)]| {
+        let at = |j: u16| old.iter().find(|&&(k, _)| k == j).map_or(Fixed::ZERO, |&(_, value)| value);
+        row.iter().map(|&(j, w)| (j, bond(j, w, at(j)))).filter(|&(_, value)| value > Fixed::ZERO).collect()
+    };
+    weights.iter().zip(old).map(|(row, old)| mix(row, old)).collect()
+}
+
+/// A speed between `low` and `high`, by a logistic curve around one half.
+fn alpha_sigmoid(distance: Fixed, steepness: Fixed, low: Fixed, high: Fixed) -> Fixed {
+    let half = Fixed::ONE.div(Fixed::whole(2));
+    let exponent = Fixed::ZERO.sub(steepness).mul(distance.sub(half));
+    let sigmoid = Fixed::ONE.div(Fixed::ONE.add(exponent.exp()));
+    low.add(sigmoid.mul(high.sub(low))).clamp(low, high)
 }
 
 /// Step 12: miner amounts, validator amounts and shown emission, rao.

@@ -10,12 +10,9 @@ fn vectors() -> Value {
 }
 
 #[test]
-fn every_vector_without_liquid_alpha_is_equal_to_the_bit() {
+fn every_vector_is_equal_to_the_bit() {
     let mut epochs = 0;
     for scenario in vectors()["scenarios"].as_array().unwrap() {
-        if scenario["params"]["liquid_alpha"].as_bool().unwrap() {
-            continue;
-        }
         let params: YumaParams = serde_json::from_value(scenario["params"].clone()).unwrap();
         for (k, step) in scenario["steps"].as_array().unwrap().iter().enumerate() {
             let input: EpochInput = serde_json::from_value(step["in"].clone()).unwrap();
@@ -32,7 +29,7 @@ fn every_vector_without_liquid_alpha_is_equal_to_the_bit() {
             epochs += 1;
         }
     }
-    assert_eq!(epochs, 27);
+    assert_eq!(epochs, 34);
 }
 
 #[test]
@@ -59,17 +56,18 @@ prop_compose! {
         let rows = |all: Vec<std::collections::BTreeMap<u16, u16>>| all.into_iter().map(|row| row.into_iter().collect()).collect();
         EpochInput {
             block: 20, stake, weights: rows(weights), last_update, block_at_registration, validator_permit,
-            bonds: rows(bonds), last_epoch_block: 10, emission,
+            bonds: rows(bonds), oldest_commit: vec![None, Some(15)], last_epoch_block: 10, emission,
         }
     }
 }
 
 proptest! {
     #[test]
-    fn no_more_is_paid_than_there_is(input in any_input(), yuma3: bool, bonds_penalty: u16, kappa: u16) {
+    fn no_more_is_paid_than_there_is(input in any_input(), yuma3: bool, liquid_alpha: bool, bonds_penalty: u16, kappa: u16) {
         let params = YumaParams {
             activity_cutoff: 10, bonds_moving_average: 900_000, bonds_penalty, kappa, max_allowed_validators: 3,
-            owner_uid: Some(0), stake_threshold: 5, tempo: 10, yuma3,
+            owner_uid: Some(0), stake_threshold: 5, tempo: 10, yuma3, liquid_alpha,
+            alpha_low: 6553, alpha_high: 58_982, alpha_sigmoid_steepness: 1000,
         };
         let (output, _) = epoch(&params, &input);
         let paid: u128 = output.server_emission.iter().chain(&output.validator_emission).map(|&x| u128::from(x)).sum();
@@ -83,11 +81,12 @@ proptest! {
         let input = EpochInput {
             block: 20, stake: vec![big, 1000 - big, 0, 0], weights: vec![vec![(2, u16::MAX)], vec![(3, share)], vec![], vec![]],
             last_update: vec![19; 4], block_at_registration: vec![0; 4], validator_permit: vec![true, true, false, false],
-            bonds: vec![vec![]; 4], last_epoch_block: 10, emission: 1_000_000,
+            bonds: vec![vec![]; 4], oldest_commit: vec![], last_epoch_block: 10, emission: 1_000_000,
         };
         let params = YumaParams {
             activity_cutoff: 100, bonds_moving_average: 900_000, bonds_penalty: u16::MAX, kappa: 32_767, max_allowed_validators: 8,
-            owner_uid: None, stake_threshold: 0, tempo: 10, yuma3: false,
+            owner_uid: None, stake_threshold: 0, tempo: 10, yuma3: false, liquid_alpha: false,
+            alpha_low: 45_875, alpha_high: 58_982, alpha_sigmoid_steepness: 1000,
         };
         let (output, _) = epoch(&params, &input);
         prop_assert_eq!(output.server_emission[3], 0);

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
 };
-use templar_chain::{At, BlockRef, BlockTime, Call, Chain as _, DevChain, GenesisConfig, GenesisNeuron, SignedCall};
+use templar_chain::{At, BlockRef, BlockTime, Call, Chain as _, CommitmentField, DevChain, GenesisConfig, GenesisNeuron, SignedCall};
 use templar_protocol::{BlockNumber, Netuid};
 use templar_wallet::Keypair;
 
@@ -29,7 +29,14 @@ async fn work(dir: &Path) {
     let mut out = std::io::stdout();
     for nonce in next_nonce(&chain).await.. {
         let data = nonce.to_le_bytes().to_vec();
-        let taken = chain.submit(&SignedCall::new(&genesis, &key, nonce, Call::SetCommitment { netuid: NETUID, data })).unwrap();
+        let taken = chain
+            .submit(&SignedCall::new(
+                &genesis,
+                &key,
+                nonce,
+                Call::SetCommitment { netuid: NETUID, fields: vec![CommitmentField::Raw(data)] },
+            ))
+            .unwrap();
         writeln!(out, "told {nonce} {}", taken.tx.block).unwrap();
         for _ in 0..40 {
             let block = chain.close_block().unwrap();

@@ -1,12 +1,15 @@
 //! The `templar` binary: arguments in, exit codes and messages out.
 //!
 //! Each command is a module below [`commands`]; it does one thing with the crates of the workspace and prints the result. Exit codes: 0
-//! done, 1 failed, 2 wrong usage, 130 and 143 stopped by SIGINT or SIGTERM.
+//! done, 1 failed, 2 wrong usage, 64 settings that cannot be used, 77 a hotkey that is not registered, 130 and 143 stopped by SIGINT or
+//! SIGTERM. The doctor has codes of its own.
 
 mod commands;
+mod config;
+mod notify;
 mod signals;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use miette::{IntoDiagnostic, WrapErr};
 use std::process::ExitCode;
 
@@ -30,11 +33,21 @@ enum Command {
     Store(commands::store::StoreArgs),
     Data(commands::data::DataArgs),
     Wallet(commands::wallet::WalletArgs),
+    Subnet(commands::onchain::subnet::SubnetArgs),
+    Weights(commands::onchain::weights::WeightsArgs),
+    Commitment(commands::onchain::commitment::CommitmentArgs),
+    Setup(commands::setup::SetupArgs),
+    Config(commands::config::ConfigArgs),
+    Doctor(commands::doctor::DoctorArgs),
+    Service(commands::service::ServiceArgs),
+    Completions(commands::shell::CompletionsArgs),
+    Man(commands::shell::ManArgs),
     Params(commands::params::ParamsArgs),
     Object(commands::object::ObjectArgs),
     Engine(commands::engine::EngineArgs),
     Plan(commands::plan::PlanArgs),
     Bench(commands::bench::BenchArgs),
+    Sim(commands::sim::SimArgs),
     /// Continue a prompt with what a network has learned.
     Generate(commands::generate::GenerateArgs),
     /// Measure a model's loss on text or tokens.
@@ -43,6 +56,8 @@ enum Command {
     Export(commands::export::ExportArgs),
     /// Make a model directory of a Llama in the layout of Hugging Face's transformers library.
     Import(commands::import::ImportArgs),
+    Explain(commands::explain::ExplainArgs),
+    Verify(commands::verify::VerifyArgs),
 }
 
 impl Command {
@@ -55,27 +70,54 @@ impl Command {
             Self::Store(args) => args.run(),
             Self::Data(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Wallet(args) => args.run(),
+            Self::Subnet(args) => args.run(),
+            Self::Weights(args) => args.run(),
+            Self::Commitment(args) => args.run(),
+            Self::Setup(args) => args.run(),
+            Self::Config(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Doctor(args) => args.run(),
+            Self::Service(args) => args.run(),
+            Self::Completions(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Man(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Params(args) => args.run(),
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Engine(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Sim(args) => args.run(),
             Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Export(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Import(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Explain(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Verify(args) => args.run(),
         }
     }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let settings = config::load();
+    let runs_node = std::env::args().nth(1).is_some_and(|word| ["miner", "validator"].contains(&word.as_str()));
+    // Commands that mend a broken file must work while it is broken; a node must not start with other settings than were meant.
+    let defaults = match settings {
+        Err(report) if runs_node => return failed(&report),
+        settings => settings.unwrap_or_default(),
+    };
+    let matches = config::with_defaults(Cli::command(), &defaults).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // HTTPS needs a provider of cryptography once per process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    cli.command.run().unwrap_or_else(|report| {
-        eprintln!("{report:?}");
-        ExitCode::FAILURE
-    })
+    cli.command.run().unwrap_or_else(|report| failed(&report))
+}
+
+/// Tells what went wrong and gives the exit code that says whether starting again can help.
+fn failed(report: &miette::Report) -> ExitCode {
+    eprintln!("{report:?}");
+    match report.code().map(|code| code.to_string()).unwrap_or_default().as_str() {
+        config::UNUSABLE => ExitCode::from(64),
+        commands::node::NOT_REGISTERED => ExitCode::from(77),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// A runtime for commands that wait for the network.

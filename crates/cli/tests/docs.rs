@@ -31,6 +31,15 @@ fn every_documented_command_exists() {
 }
 
 #[test]
+fn the_page_of_checks_is_the_binarys_own() {
+    let page = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operators/doctor.md"));
+    let made =
+        std::process::Command::new(env!("CARGO_BIN_EXE_templar")).args(["doctor", "--list", "--markdown"]).output().expect("it runs");
+    let there = std::fs::read_to_string(page).expect("the page exists");
+    assert_eq!(there, String::from_utf8_lossy(&made.stdout), "make it anew with `cargo xtask docs`");
+}
+
+#[test]
 fn both_ways_to_start_the_binary_are_seen() {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     for line in ["templar a --b", "target/release/templar a --b", "cargo run --release -- a --b", "cargo run -p templar -- a --b"] {

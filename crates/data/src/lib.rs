@@ -37,7 +37,7 @@ pub use hub::{HubError, HubOptions, HubToken};
 pub use manifest::{DataManifest, FileEntry, HeldOut, ManifestError, ShardEntry, TokenizerEntry, TokenizerKind};
 pub use prepare::{PrepareError, PrepareOptions, Progress, prepare};
 pub use publish::{PublishError, PushReport, push};
-pub use shard::{ShardError, ShardReader, TokenFile};
+pub use shard::{ShardError, ShardReader, ShardWriter, TokenFile};
 pub use source::{Input, SourceError, cargo_sources, default_inputs};
 pub use token_stream::{TokenStream, TokenStreamError};
 pub use tokenizer::{Tokenizer, TokenizerError};

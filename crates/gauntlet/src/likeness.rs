@@ -98,7 +98,7 @@ impl Gallery {
     }
 
     /// Compares the objects of `window` with each other and with those that are kept of earlier windows. Runs on the current rayon pool and
-    /// gives the same bits on any.
+    /// gives the same bits on any. Sketches have no size, so how large the updates are is for the caller to fill in.
     pub fn survey(&self, rules: &LikenessRules, window: Window, sent: &[Sent]) -> Survey {
         let mut empty: Vec<Uid> = sent.iter().filter(|sent| sent.sketch.is_zero()).map(|sent| sent.uid).collect();
         empty.sort_unstable();
@@ -113,7 +113,7 @@ impl Gallery {
         alike.sort_by(|a, b| b.cosine.total_cmp(&a.cosine).then((a.other_window, a.uid, a.other).cmp(&(b.other_window, b.uid, b.other))));
         alike.truncate(ALIKE_MAX);
         let agreements = shelf.sent.iter().zip(&within).map(|(sent, within)| Agreement { uid: sent.uid, cosine: agreement(within) });
-        Survey { within: background, across, alike, agreements: agreements.collect(), empty }
+        Survey { within: background, across, alike, agreements: agreements.collect(), empty, loudness: vec![] }
     }
 }
 

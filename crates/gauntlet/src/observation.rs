@@ -22,6 +22,12 @@ pub enum Fate {
         /// blake3 of the sealed object.
         object: Digest,
     },
+    /// It is right and was measured, but was not applied to θ: the publisher of the manifest holds it back because its miner's updates have not
+    /// helped of late. It counts for its miner as if it had been applied, so that a miner that has mended comes back.
+    Held {
+        /// blake3 of the sealed object.
+        object: Digest,
+    },
     /// It was there, checked by this validator, and found right, but the manifest that decided leaves it out.
     Omitted {
         /// blake3 of the sealed object.
@@ -50,6 +56,7 @@ impl Fate {
     pub fn name(&self) -> &str {
         match self {
             Self::Accepted { .. } => "accepted",
+            Self::Held { .. } => "held",
             Self::Omitted { .. } => "omitted",
             Self::Refused { kind, .. } => kind,
             Self::Absent => "absent",
@@ -125,6 +132,27 @@ pub struct Agreement {
     pub cosine: f64,
 }
 
+/// How large an update is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loudness {
+    /// The miner.
+    pub uid: Uid,
+    /// L2 norm of its update, unclipped, relative to the lower median of the window's objects.
+    pub ratio: f64,
+}
+
+impl Loudness {
+    /// The loudness of each of these norms, in their order; of nothing where the median is 0.
+    pub fn of(norms: &[(Uid, f64)]) -> Vec<Self> {
+        let mut sorted: Vec<f64> = norms.iter().map(|(_, norm)| *norm).filter(|norm| norm.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+        let ratio = |norm: f64| if median > 0.0 { (norm / median).min(f64::MAX) } else { 0.0 };
+        norms.iter().filter(|(_, norm)| norm.is_finite()).map(|&(uid, norm)| Self { uid, ratio: ratio(norm) }).collect()
+    }
+}
+
 /// Which objects resemble which.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +167,9 @@ pub struct Survey {
     pub agreements: Vec<Agreement>,
     /// Miners whose objects change nothing at all, by rising uid.
     pub empty: Vec<Uid>,
+    /// How large each update is, by rising uid.
+    #[serde(default)]
+    pub loudness: Vec<Loudness>,
 }
 
 /// Everything that one validator knows of one window and all that the rules may look at.
@@ -200,9 +231,9 @@ impl Observation {
         self.members.binary_search_by_key(&uid, |member| member.uid).ok().map(|at| &self.members[at])
     }
 
-    /// The members whose objects were applied.
-    pub fn accepted(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| matches!(member.fate, Fate::Accepted { .. }))
+    /// The members whose objects were applied, or are held back: all that may be compared and measured.
+    pub fn judged(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| matches!(member.fate, Fate::Accepted { .. } | Fate::Held { .. }))
     }
 
     /// Whether the observation is well formed.
@@ -218,7 +249,7 @@ impl Observation {
         if let Some(member) = self.members.iter().find(|member| !hotkeys.insert(member.hotkey)) {
             return Err(ObservationError::Hotkey { hotkey: member.hotkey });
         }
-        let accepted: BTreeSet<Uid> = self.accepted().map(|member| member.uid).collect();
+        let accepted: BTreeSet<Uid> = self.judged().map(|member| member.uid).collect();
         let rising = self.uncommitted.len() <= MEMBERS_MAX && self.uncommitted.windows(2).all(|pair| pair[0] < pair[1]);
         if !rising {
             return Err(ObservationError::Members);
@@ -243,7 +274,8 @@ impl Observation {
         let sound = survey.alike.len() <= ALIKE_MAX
             && [survey.within, survey.across].iter().all(|background| finite(&[background.median, background.deviation]))
             && survey.alike.iter().all(|pair| finite(&[pair.cosine, pair.plain]) && pair.other_window <= window)
-            && survey.agreements.iter().all(|agreement| agreement.cosine.is_finite());
+            && survey.agreements.iter().all(|agreement| agreement.cosine.is_finite())
+            && survey.loudness.iter().all(|loudness| loudness.ratio.is_finite());
         if !sound {
             return Err(ObservationError::Likeness { window });
         }
@@ -252,7 +284,8 @@ impl Observation {
             .iter()
             .map(|pair| pair.uid)
             .chain(survey.agreements.iter().map(|agreement| agreement.uid))
-            .chain(survey.empty.iter().copied());
+            .chain(survey.empty.iter().copied())
+            .chain(survey.loudness.iter().map(|loudness| loudness.uid));
         match named.into_iter().find(|uid| !accepted.contains(uid)) {
             Some(uid) => Err(ObservationError::NotAccepted { uid, what: "compared", window }),
             None => Ok(()),

@@ -4,12 +4,12 @@
 //! [`recompute`] gives its choice, its verdict and its weights bit for bit from the state before. The state itself lies beside the sheet as the text
 //! whose blake3 the sheet names. Numbers survive JSON exactly.
 
-use crate::native::{Chosen, ScoreError, Scorer, Verdict};
-use crate::observation::Observation;
+use crate::native::{Chosen, NativeRules, ScoreError, Scorer, Verdict};
+use crate::observation::{MEMBERS_MAX, Observation, ObservationError};
 use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
 use templar_protocol::messages::Message;
-use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid};
+use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 
 /// The largest sheet that is read, in bytes: 256 members with their sentences, 20 of them with the losses of some hundred sequences, and every pair of
 /// 256 objects.
@@ -18,6 +18,9 @@ pub const SHEET_BYTES_MAX: u64 = 24 << 20;
 pub const STATE_BYTES_MAX: u64 = 64 << 20;
 /// Most disputes that a sheet lists.
 pub const DISPUTES_MAX: usize = 1024;
+
+/// Most losses of one miner on one side that a sheet may have.
+const SEQUENCES_MAX: usize = 4096;
 
 /// What drew an evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,18 @@ impl Samples {
     }
 }
 
+/// An object as it reached the validator. It is told, and enters no score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrival {
+    /// Its miner.
+    pub uid: Uid,
+    /// Its size in bytes.
+    pub object_bytes: u64,
+    /// When the request began that brought it, Unix ms by the validator's clock: by then it was there.
+    pub found_ms: u64,
+}
+
 /// A point in which the manifest that decided does not agree with what this validator collected itself. It is evidence and enters no score.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,16 +82,26 @@ pub struct Dispute {
 pub struct ScoreSheet {
     /// Digest of the run descriptor.
     pub run: Digest,
+    /// The validator's uid.
+    pub validator: Uid,
     /// Name of the rule set.
     pub rules: String,
     /// Digest of the rule set.
     pub rules_digest: Digest,
+    /// Its parameters.
+    pub parameters: NativeRules,
     /// Digest of the manifest that decided the window.
     pub manifest: Digest,
     /// Digest of θ at the window's start, on which everything was measured.
     pub theta_before: Digest,
     /// Outer steps applied to it.
     pub global_step: GlobalStep,
+    /// T(w+1), Unix ms: the chain's timestamp of the first block after the window.
+    pub window_end_ms: u64,
+    /// The name of the engine that measured the losses.
+    pub engine: String,
+    /// The objects that reached the validator, by rising uid.
+    pub arrivals: Vec<Arrival>,
     /// What drew the evaluation.
     pub seed: Seed,
     /// Who was to be evaluated, in this order, and why.
@@ -102,6 +127,75 @@ pub struct ScoreSheet {
 impl Message for ScoreSheet {
     const CONTEXT: &'static [u8] = b"templar score sheet 1";
     const BYTES_MAX: u64 = SHEET_BYTES_MAX;
+}
+
+/// Why something that was signed is no sheet of this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SheetError {
+    /// A list is longer than a subnet has neurons, or losses are more than anybody measures.
+    #[error("the score sheet's list of {0} is longer than any that a validator makes")]
+    TooLong(&'static str),
+    /// The parameters are not those of the digest.
+    #[error("the score sheet's parameters have the digest {found}, it names the rules {named}")]
+    Rules {
+        /// Digest of the parameters.
+        found: Digest,
+        /// The digest that it names.
+        named: Digest,
+    },
+    /// The observation contradicts itself.
+    #[error(transparent)]
+    Observation(#[from] ObservationError),
+    /// Its parts are of different windows.
+    #[error("the score sheet's observation is of window {observation}, its verdict of window {verdict}")]
+    Window {
+        /// The observation's.
+        observation: Window,
+        /// The verdict's.
+        verdict: Window,
+    },
+}
+
+impl ScoreSheet {
+    /// The window.
+    pub fn window(&self) -> Window {
+        self.observation.window
+    }
+
+    /// How the object of `uid` reached the validator.
+    pub fn arrival(&self, uid: Uid) -> Option<&Arrival> {
+        self.arrivals.iter().find(|arrival| arrival.uid == uid)
+    }
+
+    /// Whether the sheet is well formed; says nothing about whether it is true.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self) -> Result<(), SheetError> {
+        let lists = [
+            ("arrivals", self.arrivals.len()),
+            ("chosen", self.chosen.len()),
+            ("left out", self.left_out.len()),
+            ("samples", self.samples.len().saturating_sub(1)),
+            ("judgements", self.verdict.peers.len()),
+            ("weights", self.weights.peers.len()),
+            ("disputes", self.disputes.len()),
+        ];
+        if let Some((what, _)) = lists.iter().find(|(_, length)| *length > MEMBERS_MAX) {
+            return Err(SheetError::TooLong(what));
+        }
+        let losses = self.observation.measurements.iter().flat_map(|measured| [&measured.random, &measured.own]);
+        if losses.into_iter().any(|losses| losses.before.len().max(losses.after.len()) > SEQUENCES_MAX) {
+            return Err(SheetError::TooLong("losses"));
+        }
+        let (found, named) = (self.parameters.digest(), self.rules_digest);
+        if found != named {
+            return Err(SheetError::Rules { found, named });
+        }
+        self.observation.check()?;
+        let (observation, verdict) = (self.observation.window, self.verdict.window);
+        if observation == verdict { Ok(()) } else { Err(SheetError::Window { observation, verdict }) }
+    }
 }
 
 /// What follows from a state and a sheet's observation.

@@ -40,6 +40,7 @@ fn observation(noise: &mut Noise, window: u64) -> Observation {
     };
     let background = Background { pairs: 15, median: 0.1 / 3.0, deviation: 0.05 };
     let survey = Survey {
+        loudness: vec![],
         within: background,
         across: background,
         alike: vec![alike(0, 1, 0), alike(2, 5, 1)],

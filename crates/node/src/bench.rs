@@ -3,6 +3,7 @@
 //! It times what a validator has to do inside a window, and it measures what the scoring rules rest on: how alike the objects of
 //! independent miners are, how strong the mark of own data is, and how many sequences an evaluation needs.
 
+use crate::conduct::Honest;
 use crate::recipe;
 use crate::validator::evaluate::{Source, Subject, evaluate};
 use crate::workspace::{WorkError, Workspace};
@@ -247,7 +248,7 @@ impl Bench<'_> {
             payload_digest: Digest::default(),
             payload_bytes: 0,
         };
-        let object = self.work.compress(header, false, &self.keys[usize::from(uid)])?.object;
+        let object = self.work.compress(header, false, &self.keys[usize::from(uid)], &mut Honest)?.object;
         let (residual, moments) = self.work.private()?;
         self.privates[usize::from(uid)] = Private { residual, moments };
         Ok(object)

@@ -213,7 +213,7 @@ pub fn bucket_commitment(url: &BucketUrl) -> Vec<u8> {
 }
 
 /// The bucket in a commitment; none if it is of another form.
-fn peer_url(commitment: &[u8]) -> Option<BucketUrl> {
+pub fn peer_url(commitment: &[u8]) -> Option<BucketUrl> {
     let text = std::str::from_utf8(commitment).ok()?;
     BucketUrl::parse_peer(text.strip_prefix(COMMITMENT_PREFIX)?.trim()).ok()
 }

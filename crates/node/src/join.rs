@@ -153,17 +153,26 @@ pub async fn data_set(ctx: &Context, run: &Run) -> Result<(DataManifest, Vec<End
     }
     let expected = Some(run.descriptor.data.manifest);
     let manifest = templar_data::fetch_manifest(&endpoints, expected).await.map_err(|error| unusable(error.to_string()))?;
-    if manifest.tokenizer.digest != run.descriptor.tokenizer {
-        return Err(unusable("its tokenizer is not the run's".into()));
+    check_data_set(&run.descriptor, &manifest).map_err(unusable)?;
+    Ok((manifest, endpoints))
+}
+
+/// Whether a data set is one that the run can be trained on.
+///
+/// # Errors
+/// It is not; the sentence says in what.
+pub fn check_data_set(descriptor: &RunDescriptor, manifest: &DataManifest) -> Result<(), String> {
+    if manifest.tokenizer.digest != descriptor.tokenizer {
+        return Err("its tokenizer is not the run's".into());
     }
-    let hparams = run.hparams();
+    let hparams = &descriptor.hparams;
     if manifest.seq_len as usize != hparams.sequence_length {
-        return Err(unusable(format!("its samples have {} tokens, the run's have {}", manifest.seq_len, hparams.sequence_length)));
+        return Err(format!("its samples have {} tokens, the run's have {}", manifest.seq_len, hparams.sequence_length));
     }
     if manifest.tokenizer.vocab as usize > hparams.model.vocab {
-        return Err(unusable(format!("its tokenizer has {} ids, the model {}", manifest.tokenizer.vocab, hparams.model.vocab)));
+        return Err(format!("its tokenizer has {} ids, the model {}", manifest.tokenizer.vocab, hparams.model.vocab));
     }
-    Ok((manifest, endpoints))
+    Ok(())
 }
 
 /// The newest checkpoint that any validator offers: θ and the position it stands for.

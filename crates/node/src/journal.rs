@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use templar_gauntlet::{Check, Chosen, Dispute, Judgement, Likeness, Losses, Penalty, ScoreSheet, Seed};
+use templar_gauntlet::{Check, Judgement, Losses, Measurement, Penalty, ScoreSheet, Verdict, Weights};
 use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 
 /// Version of the entries.
@@ -193,59 +193,54 @@ pub struct PeerEvaluation {
     pub weight_reason: String,
 }
 
-/// Most pairs of alike objects that an entry of the journal names; the sheet has all.
-const ALIKE_NOTED: usize = 64;
+/// Most pairs of alike objects that an entry of the journal names; the published sheet has all.
+const ALIKE_NOTED: usize = 1024;
 
 /// How a validator scored a window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoredEntry {
     /// The window.
     pub window: Window,
-    /// Name of the rule set.
-    pub rules: String,
-    /// Digest of the rule set.
-    pub rules_digest: Digest,
-    /// Digest of the manifest that decided the window.
-    pub manifest: Digest,
-    /// What drew the evaluation.
-    pub seed: Seed,
-    /// Who was to be evaluated, in this order, and why.
-    pub chosen: Vec<Chosen>,
-    /// Of those, who was not reached because time was over.
-    pub left_out: Vec<Uid>,
-    /// Why the window counts for nobody, if so.
-    pub void: Option<String>,
-    /// The pairs of objects that are most alike.
-    pub alike: Vec<Likeness>,
-    /// What the manifest and this validator do not agree in.
-    pub disputes: Vec<Dispute>,
-    /// Digest of the scorer's state before and after.
-    pub state: [Digest; 2],
-    /// Digest of the published sheet; none when it could not be published.
-    pub sheet: Option<Digest>,
-    /// Where the weights come from as a whole, in words.
-    pub reason: String,
+    /// Digest of the sheet as it was published; none when it could not be.
+    pub published: Option<Digest>,
+    /// The sheet, with at most the 1024 pairs of objects that are most alike.
+    pub sheet: ScoreSheet,
 }
 
 impl ScoredEntry {
     /// The entry of `sheet`, which was published with the digest `published`.
-    pub fn new(sheet: ScoreSheet, published: Option<Digest>) -> Self {
-        let mut alike = sheet.observation.survey.alike;
-        alike.truncate(ALIKE_NOTED);
+    pub fn new(mut sheet: ScoreSheet, published: Option<Digest>) -> Self {
+        sheet.observation.survey.alike.truncate(ALIKE_NOTED);
+        Self { window: sheet.window(), published, sheet }
+    }
+}
+
+impl PeerEvaluation {
+    /// What `measurement` has shown, by the verdict and the weights of its window.
+    pub fn of(verdict: &Verdict, weights: &Weights, measurement: &Measurement) -> Self {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
+        let uid = measurement.uid;
+        let (judgement, weight) = (verdict.of(uid), weights.of(uid));
+        let random = judgement.and_then(|judgement| judgement.random);
         Self {
-            window: sheet.observation.window,
-            rules: sheet.rules,
-            rules_digest: sheet.rules_digest,
-            manifest: sheet.manifest,
-            seed: sheet.seed,
-            chosen: sheet.chosen,
-            left_out: sheet.left_out,
-            void: sheet.verdict.void,
-            alike,
-            disputes: sheet.disputes,
-            state: [sheet.state_before, sheet.state_after],
-            sheet: published,
-            reason: sheet.weights.reason,
+            uid,
+            own_loss: pair(&measurement.own),
+            random_loss: pair(&measurement.random),
+            gradient_score: random.map_or(0.0, |score| score.value),
+            standard_error: random.map_or(0.0, |score| score.standard_error),
+            advantage: judgement.and_then(|judgement| judgement.advantage).unwrap_or(0.5),
+            credit: weight.map_or(0.0, |weight| weight.credit),
+            work: weight.map_or(1.0, |weight| weight.work),
+            standing: weight.map_or(1.0, |weight| weight.standing),
+            quality: weight.map_or(0.0, |weight| weight.quality),
+            weight: weight.map_or(0.0, |weight| weight.weight),
+            own: measurement.own.clone(),
+            random: measurement.random.clone(),
+            checks: judgement.map(|judgement| judgement.checks.clone()).unwrap_or_default(),
+            penalties: judgement.map(|judgement| judgement.penalties.clone()).unwrap_or_default(),
+            reason: judgement.map(|judgement| judgement.reason.clone()).unwrap_or_default(),
+            weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
         }
     }
 }
@@ -425,7 +420,8 @@ impl Tail {
         Self { path, offset }
     }
 
-    /// The complete new lines. A line that is no entry of this version is left out. Reads at most 4 MiB a call.
+    /// The complete new lines. A line that is no entry of this version is left out. Reads at most 4 MiB a call, or one
+    /// line that is longer.
     ///
     /// # Errors
     /// The file exists and cannot be read.
@@ -441,7 +437,11 @@ impl Tail {
         }
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
-        file.take(4 << 20).read_to_end(&mut bytes)?;
+        Read::by_ref(&mut file).take(4 << 20).read_to_end(&mut bytes)?;
+        if bytes.len() == 4 << 20 && !bytes.contains(&b'\n') {
+            // A score sheet of a large network: a line is never longer than a file.
+            file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+        }
         let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         self.offset += complete as u64;
         Ok(bytes[..complete].split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())

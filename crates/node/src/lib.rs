@@ -6,11 +6,12 @@
 //! 2. [`miner::machine`] and [`validator::machine`]: what each role does in a window, as pure functions of events;
 //! 3. [`workspace`]: θ, the engine and the residual, and what is done with them, on the [`worker`]'s threads;
 //! 4. [`node`], [`miner::driver`] and [`validator::driver`]: the machines' effects in the real world, by way of
-//!    [`context`], [`join`], [`round`] and [`state`];
+//!    [`context`], [`join`], [`round`] and [`state`]; where a miner has a choice, its [`conduct`] makes it;
 //! 5. [`journal`], [`timeline`] and [`profile`]: what a node tells about itself.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod bench;
+pub mod conduct;
 pub mod context;
 pub mod decide;
 pub mod effect;

@@ -344,10 +344,7 @@ impl Node {
     /// # Errors
     /// The shard is too small for the run.
     pub fn assignment(&self, uid: Uid, window: Window, n_samples: u64) -> Result<Assignment, NodeError> {
-        let hparams = self.run.hparams();
-        let [steps, target, batch] =
-            [hparams.inner_steps, hparams.target_batch_size, hparams.batch_size].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-        Ok(Assignment::new(uid, window, n_samples, steps, target, batch)?)
+        Ok(recipe::assignment(self.run.hparams(), uid, window, n_samples)?)
     }
 
     /// Whether miners do not learn in `window`.
@@ -356,12 +353,17 @@ impl Node {
     }
 }
 
-/// Makes the directory of a node.
+/// Makes the directory of a node, for its owner alone: residual and unrevealed objects are in it.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn make_dir(dir: &Path) -> Result<(), NodeError> {
-    std::fs::create_dir_all(dir).map_err(|source| NodeError::Io { what: format!("the directory {} cannot be made", dir.display()), source })
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| NodeError::Io { what: format!("the directory {} cannot be made", dir.display()), source })
 }
 
 /// Resident memory of this process in bytes; 0 where the system does not say.

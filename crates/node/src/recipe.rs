@@ -5,9 +5,10 @@
 use templar_codec::CodecConfig;
 use templar_model::schedule::{Anneal, Cosine, Flatten};
 use templar_model::{InnerHyper, LlamaConfig, ModelError, MuonHyper, MuonScale, Optimizer, Rotary, Schedule};
-use templar_protocol::GlobalStep;
 use templar_protocol::hparams::{self, Hparams};
 use templar_protocol::rotation::RotationRules;
+use templar_protocol::sampler::{Assignment, SamplerError};
+use templar_protocol::{GlobalStep, Uid, Window};
 
 /// The shard that the anneal phase reads (spec wire-protocol §8.6).
 const ANNEAL_SHARD: u32 = 5;
@@ -57,6 +58,16 @@ pub fn model_params(config: &LlamaConfig) -> hparams::ModelParams {
         },
         tied: config.tied,
     }
+}
+
+/// The samples assigned to `uid` in `window` over a shard of `n_samples`.
+///
+/// # Errors
+/// The shard is too small for the run.
+pub fn assignment(hparams: &Hparams, uid: Uid, window: Window, n_samples: u64) -> Result<Assignment, SamplerError> {
+    let [steps, target, batch] =
+        [hparams.inner_steps, hparams.target_batch_size, hparams.batch_size].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    Assignment::new(uid, window, n_samples, steps, target, batch)
 }
 
 /// The codec's settings of a run.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use templar_codec::container::seal_holds;
 use templar_codec::{HEADER_BYTES, Header};
 use templar_protocol::messages::{Accepted, MANIFEST_BYTES_MAX, Manifest};
-use templar_protocol::{Digest, Uid, Window, names};
+use templar_protocol::{AccountId, Digest, Uid, Window, names};
 use templar_store::{Bucket, ErrorKind, StoreError};
 
 /// Downloads at once.
@@ -59,7 +59,11 @@ impl Round {
         }
     }
 
-    fn check_manifest(&self, run: &Run, publisher: &Member, slot: u32, bytes: &[u8]) -> Result<Decided, String> {
+    /// The manifest in `bytes`, as it was read from the bucket of `publisher`.
+    ///
+    /// # Errors
+    /// A sentence: signature, signer, run, window, slot or form is wrong.
+    pub fn check_manifest(&self, run: &Run, publisher: &Member, slot: u32, bytes: &[u8]) -> Result<Decided, String> {
         let opened = signed::open::<Manifest>(bytes).map_err(|error| error.to_string())?;
         let manifest = opened.message;
         if opened.signer != publisher.hotkey {
@@ -84,8 +88,7 @@ impl Round {
             let (hotkey, share) = (member.hotkey, u128::from(member.stake.max(1)));
             Some(async move {
                 let bytes = bucket.get_range(&key, 0..HEADER_BYTES as u64, ctx.deadline(0, SMALL_REQUEST)).await.ok()?;
-                let header = Header::parse(&bytes).ok().filter(|_| seal_holds(&bytes) == Ok(true))?;
-                (header.hotkey == hotkey && header.run_id == run.id && header.window == self.window).then_some((header.theta, share))
+                claimed_theta(&bytes, &run.id, &hotkey, self.window).map(|theta| (theta, share))
             })
         });
         let mut reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(DOWNLOADS_MAX);
@@ -177,6 +180,12 @@ pub struct Gathered {
 /// As the store says; an object of another size is [`ErrorKind::Invalid`] or `TooLarge`.
 pub async fn fetch_exact(ctx: &Context, bucket: &Bucket, key: &str, bytes: u64, until_ms: u64) -> Result<Bytes, StoreError> {
     bucket.get(key, bytes, ctx.deadline(until_ms, DOWNLOAD_LEAST)).await
+}
+
+/// The θ that the header in `bytes` starts from, if it is sealed by `hotkey` for this run and window.
+pub fn claimed_theta(bytes: &[u8], run: &Digest, hotkey: &AccountId, window: Window) -> Option<Digest> {
+    let header = Header::parse(bytes).ok().filter(|_| seal_holds(bytes) == Ok(true))?;
+    (header.hotkey == *hotkey && header.run_id == *run && header.window == window).then_some(header.theta)
 }
 
 /// The key with more than half of all shares.

@@ -4,6 +4,7 @@
 //! purpose. θ changes only in [`Workspace::set_theta`] and [`Workspace::aggregate`], always together with its digest. If the operator
 //! wants it so, the optimiser's moments are on the engine's devices only from a window's first step to its compression.
 
+use crate::conduct::Conduct;
 use crate::recipe;
 use crate::timeline::{OFFLOAD, READER, Timeline, WAIT, WORKER};
 use std::sync::mpsc;
@@ -22,7 +23,9 @@ const STEPS_AHEAD: usize = 2;
 enum Engine {
     /// θ itself.
     Theta,
-    /// What inner steps have made of θ.
+    /// What a training that is about to begin starts from, which is not θ.
+    Other,
+    /// What inner steps have made of it.
     Trained,
     /// Something older.
     Stale,
@@ -219,15 +222,49 @@ impl Workspace {
                 }
             });
             // The first batches are read while θ is on its way.
-            self.load()?;
-            self.take_steps(global_step, batches, stop)
+            if self.engine != Engine::Other {
+                self.load()?;
+            }
+            self.take_steps(global_step, || batches.recv().ok(), stop)
         })
+    }
+
+    /// As [`Workspace::train`], on the calling thread alone and from `start`, where that is not θ.
+    ///
+    /// # Errors
+    /// As [`Workspace::train`]; `start` is not the model's.
+    pub fn train_here(
+        &mut self,
+        global_step: GlobalStep,
+        start: Option<&[Vec<f32>]>,
+        mut rows: impl FnMut(u32) -> Result<Option<Vec<u32>>, WorkError>,
+        stop: impl Fn() -> bool,
+    ) -> Result<TrainReport, WorkError> {
+        match start {
+            None => self.load()?,
+            Some(start) => self.load_other(start)?,
+        }
+        let steps = u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX);
+        let (seq_len, micro_rows) = (self.hparams.sequence_length, self.hparams.micro_batch_size);
+        let mut read = |step| rows(step)?.map(|tokens| micro_batches(&tokens, seq_len, micro_rows)).transpose();
+        let mut step = 0..steps;
+        self.take_steps(global_step, || step.next().map(&mut read), stop)
+    }
+
+    /// Lets the next training start from `start` instead of θ.
+    ///
+    /// # Errors
+    /// It is not the model's.
+    pub fn load_other(&mut self, start: &[Vec<f32>]) -> Result<(), WorkError> {
+        self.trainer.load(start)?;
+        self.engine = Engine::Other;
+        Ok(())
     }
 
     fn take_steps(
         &mut self,
         global_step: GlobalStep,
-        batches: mpsc::Receiver<Result<Option<Vec<Batch>>, WorkError>>,
+        mut batches: impl FnMut() -> Option<Result<Option<Vec<Batch>>, WorkError>>,
         stop: impl Fn() -> bool,
     ) -> Result<TrainReport, WorkError> {
         let timeline = self.timeline.clone();
@@ -237,8 +274,8 @@ impl Workspace {
             if stop() {
                 break;
             }
-            let (ready, waited) = timeline.time(WORKER, WAIT, || batches.recv());
-            let Ok(ready) = ready else { break };
+            let (ready, waited) = timeline.time(WORKER, WAIT, &mut batches);
+            let Some(ready) = ready else { break };
             report.data_wait += waited;
             let Some(batches) = ready? else { break };
             // Only who steps needs moments: a null round leaves them where they are.
@@ -274,14 +311,22 @@ impl Workspace {
     }
 
     /// Compresses θ − θ' with the residual and seals it; the residual keeps what is not sent. What `header`
-    /// says of θ and the payload is filled in. Moments that are to be on the host go there meanwhile.
+    /// says of θ and the payload is filled in. Moments that are to be on the host go there meanwhile. `conduct` may change θ′, the
+    /// payload and the header.
     ///
     /// # Errors
     /// The engine cannot be read.
-    pub fn compress(&mut self, mut header: Header, null_round: bool, signer: &dyn Signer) -> Result<Compressed, WorkError> {
+    pub fn compress(
+        &mut self,
+        mut header: Header,
+        null_round: bool,
+        signer: &dyn Signer,
+        conduct: &mut dyn Conduct,
+    ) -> Result<Compressed, WorkError> {
         let timeline = self.timeline.clone();
         // θ' first: compression waits for it, nobody waits for the moments yet.
-        let trained = timeline.time(WORKER, "read θ'", || self.read_trained()).0?;
+        let mut trained = timeline.time(WORKER, "read θ'", || self.read_trained()).0?;
+        conduct.trained(&self.theta, &mut trained);
         self.engine = Engine::Stale;
         self.ensure_residual();
         let decay = self.hparams.momentum_decay as f32;
@@ -300,7 +345,9 @@ impl Workspace {
             return Err(error.into());
         }
         header.theta = self.digest.root;
-        Ok(Compressed { object: codec::seal(&header, &compressed.payload, signer), offload })
+        let payload = conduct.payload(header.window, &self.layout, compressed.payload);
+        conduct.header(&mut header);
+        Ok(Compressed { object: codec::seal(&header, &payload, signer), offload })
     }
 
     fn ensure_residual(&mut self) {
@@ -369,8 +416,8 @@ impl Workspace {
     }
 
     /// The clipping thresholds of these peers: the lower median of each parameter's norms.
-    pub fn clip_norms(&self, peers: &[Opened]) -> Vec<f32> {
-        let norms: Vec<Vec<f64>> = peers.iter().map(codec::norms).collect();
+    pub fn clip_norms<'a>(&self, peers: impl IntoIterator<Item = &'a Opened>) -> Vec<f32> {
+        let norms: Vec<Vec<f64>> = peers.into_iter().map(codec::norms).collect();
         let of_param = |index: usize| norms.iter().map(|norms| norms[index]).collect::<Vec<f64>>();
         (0..self.specs().len()).map(|index| codec::aggregate::lower_median(&of_param(index)) as f32).collect()
     }

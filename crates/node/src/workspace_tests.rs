@@ -2,6 +2,7 @@
 //! workspace's clock is moved by hand.
 
 use super::*;
+use crate::conduct::Honest;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -232,7 +233,7 @@ fn moments_are_on_devices_from_the_first_step_to_the_compression() {
             let report = work.train(GlobalStep(0), rows, || false).unwrap();
             let restored = Duration::from_secs(if offload && !null_round { 7 } else { 0 });
             assert_eq!((report.restore, report.data_wait), (restored, Duration::ZERO));
-            work.compress(header(), null_round, &key).unwrap();
+            work.compress(header(), null_round, &key, &mut Honest).unwrap();
         }
         assert_eq!(*calls.lock().unwrap(), expected);
     }
@@ -249,7 +250,7 @@ fn a_failed_offload_leaves_the_residual_whole() {
         if fails {
             calls.lock().unwrap().push(BREAK);
         }
-        assert_eq!(work.compress(header(), false, &key).is_err(), fails);
+        assert_eq!(work.compress(header(), false, &key, &mut Honest).is_err(), fails);
         work.private().unwrap().0.remove(0)
     };
     let decay = hparams(1).momentum_decay as f32;
@@ -289,7 +290,7 @@ fn four_windows(offload: bool) -> Vec<(Vec<u8>, Theta, Moments)> {
         }
         let rows = |step: u32| Ok(Some((0..4 * 16).map(|i| (i * i + 7 * step + index) % 64).collect()));
         assert_eq!(work.train(GlobalStep(3), rows, || false).unwrap().steps, 2);
-        let object = work.compress(header(), false, &key).unwrap().object;
+        let object = work.compress(header(), false, &key, &mut Honest).unwrap().object;
         let (residual, moments) = work.private().unwrap();
         // Signatures in the header are random.
         (object[templar_codec::HEADER_BYTES..].to_vec(), residual, moments)

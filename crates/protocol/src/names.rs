@@ -18,6 +18,8 @@ pub const ACCEPTED: &str = "accepted/";
 pub const MANIFESTS: &str = "manifests/";
 /// Folder of a validator's score sheets.
 pub const SCORES: &str = "scores/";
+/// A validator's newest score sheet again, under a name that does not change.
+pub const SCORES_LATEST: &str = "scores/latest.json";
 /// Folder of the checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints/";
 
@@ -51,12 +53,18 @@ pub fn score_state(window: Window) -> String {
     format!("{SCORES}{window:010}-state.json", window = window.0)
 }
 
+/// The pointer to the checkpoint that `next_window` is trained from, in a validator's bucket for as long as the checkpoint is.
+pub fn checkpoint_pointer(next_window: Window) -> String {
+    format!("{CHECKPOINTS}{window:010}-pointer.json", window = next_window.0)
+}
+
 /// A checkpoint's file, by its content.
 pub fn checkpoint(file: &Digest) -> String {
     format!("{CHECKPOINTS}{file}.safetensors")
 }
 
-/// The window in a name made by [`commit`], [`object`], [`accepted`], [`manifest`], [`score_sheet`] or [`score_state`]; none for other names.
+/// The window in a name made by [`commit`], [`object`], [`accepted`], [`manifest`], [`score_sheet`], [`score_state`] or
+/// [`checkpoint_pointer`]; none for other names.
 pub fn window_of(name: &str) -> Option<Window> {
     let (_, file) = name.rsplit_once('/')?;
     let (digits, _) = file.split_once('-')?;

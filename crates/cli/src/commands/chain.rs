@@ -6,11 +6,13 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic, WrapErr, bail, miette};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
-use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait, server};
+use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, Metagraph, Registered, Wait};
+use templar_chain_rpc::Control;
 use templar_protocol::{AccountId, Netuid};
+use templar_subtensor::Subtensor;
 
 /// Rao in one TAO or alpha.
 const RAO: f64 = 1e9;
@@ -30,6 +32,84 @@ enum ChainCommand {
     Metagraph(MetagraphArgs),
     /// Register a hotkey on a subnet.
     Register(RegisterArgs),
+    /// Create balance for an account, on a development chain started with --allow-control.
+    Fund(FundArgs),
+    /// Add a subnet, on a development chain started with --allow-control.
+    Subnet(SubnetArgs),
+    /// Change rules of a subnet, on a development chain started with --allow-control.
+    Rule(RuleArgs),
+    /// Close blocks of a chain in virtual time, started with --allow-control.
+    Advance(AdvanceArgs),
+}
+
+#[derive(Debug, Args)]
+struct Controlled {
+    /// The chain's address.
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:9944")]
+    chain: String,
+}
+
+#[derive(Debug, Args)]
+struct FundArgs {
+    #[command(flatten)]
+    controlled: Controlled,
+    /// The account.
+    #[arg(value_name = "ADDRESS")]
+    who: AccountId,
+    /// How much, TAO.
+    #[arg(value_name = "TAO", value_parser = tao)]
+    amount: u64,
+}
+
+#[derive(Debug, Args)]
+struct SubnetArgs {
+    #[command(flatten)]
+    controlled: Controlled,
+    /// The subnet's number, not yet taken.
+    #[arg(value_name = "N")]
+    netuid: Netuid,
+    /// A rule other than the development default; may be repeated.
+    #[arg(long = "rule", value_name = "NAME=VALUE", value_parser = rule)]
+    rules: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Args)]
+struct RuleArgs {
+    #[command(flatten)]
+    controlled: Controlled,
+    /// The subnet.
+    #[arg(value_name = "N")]
+    netuid: Netuid,
+    /// The rules to change; the others stay.
+    #[arg(value_name = "NAME=VALUE", required = true, value_parser = rule)]
+    rules: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Args)]
+struct AdvanceArgs {
+    #[command(flatten)]
+    controlled: Controlled,
+    /// How many blocks.
+    #[arg(value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    blocks: u64,
+}
+
+/// An amount of TAO as rao.
+fn tao(text: &str) -> Result<u64, String> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    if part.len() > 9 || !part.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err("an amount has at most nine digits after the point".into());
+    }
+    let number = |digits: &str| digits.parse::<u64>().map_err(|e| e.to_string());
+    let part = if part.is_empty() { 0 } else { number(&format!("{part:0<9}"))? };
+    number(whole)?.checked_mul(1_000_000_000).and_then(|rao| rao.checked_add(part)).ok_or_else(|| "there is not that much".into())
+}
+
+/// A rule with its value, which is a number or `true` or `false`.
+fn rule(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("a rule is given as name=value, for example tempo=20")?;
+    let value = serde_json::from_str(value).map_err(|_| format!("{value:?} is neither a number nor true or false"))?;
+    Ok((name.to_owned(), value))
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +132,13 @@ struct ServeArgs {
     /// Virtual time that goes on only when this many participants sleep; for tests.
     #[arg(long, value_name = "N")]
     paced: Option<usize>,
+    /// Virtual time that goes on by `templar chain advance` only.
+    #[arg(long, conflicts_with = "paced")]
+    manual: bool,
+    /// Let whoever reaches it create money, subnets, rules and blocks: `templar chain fund`, `subnet`, `rule` and `advance`. On loopback
+    /// only.
+    #[arg(long)]
+    allow_control: bool,
     /// Stop when standard input ends; for programs that start this one.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -71,6 +158,12 @@ struct Target {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Target {
+    async fn connect(&self) -> miette::Result<Subtensor> {
+        Subtensor::connect(self.chain.parse().into_diagnostic()?).await.into_diagnostic()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +202,10 @@ impl ChainArgs {
             ChainCommand::Serve(args) => return crate::runtime_of(args.threads)?.block_on(args.run()),
             ChainCommand::Metagraph(args) => crate::runtime()?.block_on(args.run())?,
             ChainCommand::Register(args) => crate::runtime()?.block_on(args.run())?,
+            ChainCommand::Fund(args) => crate::runtime()?.block_on(args.run())?,
+            ChainCommand::Subnet(args) => crate::runtime()?.block_on(args.run())?,
+            ChainCommand::Rule(args) => crate::runtime()?.block_on(args.run())?,
+            ChainCommand::Advance(args) => crate::runtime()?.block_on(args.run())?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -127,7 +224,7 @@ impl ServeArgs {
             Err(e) => return Err(e).into_diagnostic().wrap_err(format!("cannot listen on {}", self.listen)),
         };
         let genesis = self.genesis.as_deref().map(GenesisConfig::read).transpose().into_diagnostic()?;
-        let time = if self.paced.is_some() { BlockTime::Virtual(self.block_ms) } else { BlockTime::Interval(self.block_ms) };
+        let time = if self.paced.is_some() || self.manual { BlockTime::Virtual(self.block_ms) } else { BlockTime::Interval(self.block_ms) };
         let chain = DevChain::open(&self.dir, genesis.as_ref(), time).into_diagnostic()?;
         let address = listener.local_addr().into_diagnostic()?;
         let info = chain.info().await.into_diagnostic()?;
@@ -143,11 +240,12 @@ impl ServeArgs {
                 info.genesis_hash
             );
         }
+        let permissions = templar_chain_rpc::Permissions { control: self.allow_control };
         let mut reason = None;
         let stop = async {
             reason = Some(wait_for_stop(self.exit_with_parent).await);
         };
-        server::serve(chain, listener, self.paced, stop).await.into_diagnostic()?;
+        templar_chain_rpc::serve(chain, listener, self.paced, permissions, stop).await.into_diagnostic()?;
         let reason = reason.transpose().into_diagnostic().wrap_err("the signals cannot be watched, so the chain has stopped")?;
         Ok(reason.map_or(ExitCode::SUCCESS, StopReason::exit_code))
     }
@@ -155,7 +253,7 @@ impl ServeArgs {
 
 impl MetagraphArgs {
     async fn run(self) -> miette::Result<()> {
-        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let chain = self.target.connect().await?;
         let metagraph = chain.metagraph(self.target.netuid, At::Best).await.into_diagnostic()?;
         if self.target.json {
             println!("{}", serde_json::to_string(&metagraph).into_diagnostic()?);
@@ -166,7 +264,8 @@ impl MetagraphArgs {
     }
 }
 
-fn table(metagraph: &Metagraph) -> String {
+/// The neurons of a subnet, one a line.
+pub fn table(metagraph: &Metagraph) -> String {
     let mut out = format!("subnet {}, block {}, last epoch at block {}\n", metagraph.netuid, metagraph.block, metagraph.last_epoch_block);
     let header = format!(
         "{:>4}  {:<48}  {:>14}  {:<6}  {:>9}  {:>9}  {:>12}",
@@ -198,10 +297,63 @@ impl RegisterArgs {
         let wallets = self.wallets.dir()?;
         let hotkey = wallets.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?.public();
         let payer = wallets.hotkey(&self.wallet, self.payer.as_ref().unwrap_or(&self.hotkey)).into_diagnostic()?;
-        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let chain = self.target.connect().await?;
         let registered = chain.register(&payer, self.target.netuid, &hotkey, self.max_price, Wait::InBlock).await;
         let registered = registered.map_err(|e| miette!("{hotkey} was not registered: {e}"))?;
         println!("{}", shown(&hotkey, &registered, self.target.json));
+        Ok(())
+    }
+}
+
+impl Controlled {
+    fn control(&self) -> miette::Result<Control> {
+        Control::new(&self.chain).into_diagnostic()
+    }
+}
+
+impl FundArgs {
+    async fn run(self) -> miette::Result<()> {
+        self.controlled.control()?.fund(&self.who, self.amount).await.into_diagnostic()?;
+        println!("{} has {} TAO more from the next block on", self.who, self.amount as f64 / RAO);
+        Ok(())
+    }
+}
+
+/// The rules as an object, each named once.
+fn object(rules: Vec<(String, Value)>) -> miette::Result<serde_json::Map<String, Value>> {
+    let mut all = serde_json::Map::new();
+    for (name, value) in rules {
+        if all.insert(name.clone(), value).is_some() {
+            bail!("the rule {name} is given twice: give it once");
+        }
+    }
+    Ok(all)
+}
+
+impl SubnetArgs {
+    async fn run(self) -> miette::Result<()> {
+        let changes = object(self.rules)?;
+        let rules = serde_json::from_value(Value::Object(changes)).map_err(|e| miette!("these are no rules of a subnet: {e}"))?;
+        self.controlled.control()?.create_subnet(self.netuid, &rules).await.into_diagnostic()?;
+        println!("subnet {} begins with the next block", self.netuid);
+        Ok(())
+    }
+}
+
+impl RuleArgs {
+    async fn run(self) -> miette::Result<()> {
+        let changes = object(self.rules)?;
+        let names = changes.keys().cloned().collect::<Vec<_>>().join(", ");
+        self.controlled.control()?.change_rules(self.netuid, Value::Object(changes)).await.into_diagnostic()?;
+        println!("subnet {} has other rules from the next block on: {names}", self.netuid);
+        Ok(())
+    }
+}
+
+impl AdvanceArgs {
+    async fn run(self) -> miette::Result<()> {
+        let head = self.controlled.control()?.advance(self.blocks).await.into_diagnostic()?;
+        println!("the newest block is {head}");
         Ok(())
     }
 }
@@ -217,6 +369,21 @@ fn shown(hotkey: &AccountId, registered: &Registered, as_json: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_and_rules_are_read_exactly() {
+        assert_eq!(
+            ["1", "0.5", "12.000000001", "18446744073"].map(tao).map(Result::ok),
+            [Some(1_000_000_000), Some(500_000_000), Some(12_000_000_001), Some(18_446_744_073_000_000_000)]
+        );
+        for wrong in ["", ".", "1.0000000001", "-1", "1.x", "18446744074", "1e9"] {
+            assert!(tao(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(rule("tempo=20"), Ok(("tempo".into(), json!(20))));
+        assert_eq!(rule("commit_reveal=true"), Ok(("commit_reveal".into(), json!(true))));
+        assert!(rule("tempo").is_err() && rule("tempo=many").is_err());
+        assert!(object(vec![("tempo".into(), json!(1)), ("tempo".into(), json!(2))]).is_err());
+    }
 
     #[test]
     fn a_metagraph_is_a_table() {

@@ -1,19 +1,8 @@
 //! Which chain, by the names and flags that Bittensor's tools use.
 
 use clap::Args;
-use miette::miette;
-
-/// Where a chain on this machine listens unless told otherwise.
-const LOCAL: &str = "http://127.0.0.1:9944";
-
-/// The networks with a name.
-const NETWORKS: [(&str, &str); 5] = [
-    ("finney", "wss://entrypoint-finney.opentensor.ai:443"),
-    ("lite", "wss://lite.chain.opentensor.ai:443"),
-    ("archive", "wss://archive.chain.opentensor.ai:443"),
-    ("test", "wss://test.finney.opentensor.ai:443"),
-    ("local", LOCAL),
-];
+use miette::{IntoDiagnostic as _, miette};
+use templar_subtensor::Network;
 
 /// Variables that give a chain when no flag does, the nearest first.
 const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
@@ -24,7 +13,7 @@ const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
 /// The chain, by either of its flags.
 #[derive(Clone, Debug, Default, Args)]
 pub struct NetworkFlags {
-    /// The chain's endpoint, or the name of a network: finney, lite, archive, test or local [default: http://127.0.0.1:9944, local].
+    /// The chain's endpoint, or several with commas between them, or the name of a network: finney, lite, archive, test or local [default: local].
     /// Without the flag, TEMPLAR_CHAIN, BT_SUBTENSOR_CHAIN_ENDPOINT, BT_SUBTENSOR_NETWORK or NETWORK says it.
     #[arg(long, visible_alias = "subtensor.chain_endpoint", alias = "subtensor.chain-endpoint", value_name = "URL|NAME")]
     chain: Option<String>,
@@ -34,27 +23,20 @@ pub struct NetworkFlags {
 }
 
 impl NetworkFlags {
-    /// The chain's endpoint.
+    /// The network, with its endpoints and, where it is a public one, its genesis hash.
     ///
     /// # Errors
     /// A name that is no network's.
-    pub fn endpoint(&self) -> miette::Result<String> {
+    pub fn network(&self) -> miette::Result<Network> {
         self.resolve(|name| std::env::var(name).ok())
     }
 
-    fn resolve(&self, variable: impl Fn(&str) -> Option<String>) -> miette::Result<String> {
+    fn resolve(&self, variable: impl Fn(&str) -> Option<String>) -> miette::Result<Network> {
         let given = self.chain.clone().or_else(|| self.network.clone());
         let given = given.or_else(|| VARIABLES.iter().find_map(|name| variable(name).filter(|value| !value.is_empty())));
-        let Some(given) = given else { return Ok(LOCAL.to_owned()) };
-        if given.contains("://") {
-            return Ok(given);
-        }
-        match NETWORKS.iter().find(|(name, _)| *name == given) {
-            Some((_, endpoint)) => Ok((*endpoint).to_owned()),
-            None => {
-                let names = NETWORKS.map(|(name, _)| name).join(", ");
-                Err(miette!(help = format!("name one of {names}, or give the endpoint's URL"), "{given:?} is no network"))
-            }
+        match given {
+            Some(given) => given.parse().into_diagnostic(),
+            None => Ok(Network::local()),
         }
     }
 }
@@ -100,15 +82,16 @@ mod tests {
     #[test]
     fn the_nearest_word_decides_which_chain() {
         let nothing = |_: &str| None;
-        assert_eq!(flags(None, None).resolve(nothing).expect("the default"), LOCAL);
-        assert_eq!(flags(None, Some("finney")).resolve(nothing).expect("a name"), NETWORKS[0].1);
-        assert_eq!(flags(Some("ws://h:1"), Some("finney")).resolve(nothing).expect("a URL"), "ws://h:1");
-        assert_eq!(flags(None, Some("ws://h:1")).resolve(nothing).expect("a URL as network"), "ws://h:1");
+        assert_eq!(flags(None, None).resolve(nothing).expect("the default"), Network::local());
+        assert_eq!(flags(None, Some("finney")).resolve(nothing).expect("a name"), Network::finney());
+        let endpoint = |flags: NetworkFlags| flags.resolve(nothing).expect("a URL").endpoints()[0].clone();
+        assert_eq!(endpoint(flags(Some("ws://h:1"), Some("finney"))), "ws://h:1");
+        assert_eq!(endpoint(flags(None, Some("http://h:1"))), "ws://h:1", "a URL as network");
         let set = |name: &str| {
             ["NETWORK", "BT_SUBTENSOR_NETWORK"].contains(&name).then(|| if name == "NETWORK" { "test" } else { "archive" }.to_owned())
         };
-        assert_eq!(flags(None, None).resolve(set).expect("from the environment"), NETWORKS[2].1);
-        assert_eq!(flags(None, Some("local")).resolve(set).expect("flags come first"), LOCAL);
+        assert_eq!(flags(None, None).resolve(set).expect("from the environment").name(), "archive");
+        assert_eq!(flags(None, Some("local")).resolve(set).expect("flags come first"), Network::local());
         let refused = flags(None, Some("nakamoto")).resolve(nothing).expect_err("no such network");
         assert!(refused.to_string().contains("nakamoto"));
     }

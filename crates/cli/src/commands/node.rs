@@ -11,7 +11,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use templar_chain::{Chain, ChainError, Clock, HttpChain, PacedClock, RealClock};
+use templar_chain::{Chain, ChainError, Clock, PacedClock, RealClock};
 use templar_model::Recompute;
 use templar_node::context::{Context, Identity};
 use templar_node::journal::{Entry, Journal};
@@ -21,8 +21,12 @@ use templar_node::stop::Stop;
 use templar_node::validator::driver::Validator;
 use templar_node::validator::start::StartRun;
 use templar_protocol::Netuid;
-use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
+use templar_store::{Bucket, BucketConfig, BucketUrl, Http, Reach};
+use templar_subtensor::{Network, Subtensor};
 use templar_wallet::{Keypair, Signer};
+
+/// The error code of a hotkey without a uid: starting again does not help.
+pub const NOT_REGISTERED: &str = "templar::not_registered";
 
 /// What miners and validators have in common.
 #[derive(Clone, Debug, Args)]
@@ -35,7 +39,7 @@ pub struct NodeArgs {
     wallet: WalletFlags,
     #[command(flatten)]
     password: PasswordFlags,
-    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY.
+    /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY, or else from the file .env.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
     bucket: Option<String>,
     /// The node's directory: private state, data and journal [default: below ~/.local/share/templar, by project, wallet and hotkey].
@@ -73,6 +77,9 @@ pub struct MinerArgs {
     /// What training computes again instead of keeping it in the engine's memory: slower, for larger models.
     #[arg(long, value_name = "WHAT", default_value = "none")]
     recompute: RecomputeArg,
+    /// Attack the network in this way: an attack's name, this miner's place in its gang and the uid of the gang's first member.
+    #[arg(long, hide = true, value_name = "KIND,PLACE,UID")]
+    conduct: Option<super::localnet::adversary::Role>,
 }
 
 /// Validates until it is stopped.
@@ -108,10 +115,15 @@ impl MinerArgs {
             return Err(in_use(&dir));
         };
         let executor = self.node.reference.engine(&self.node.engine).open()?.executor;
-        let (offload_moments, recompute) = (self.offload_moments, self.recompute.into());
+        let (offload_moments, recompute, conduct) = (self.offload_moments, self.recompute.into(), self.conduct);
         self.node.serve("miner", dir, lock, move |ctx, settings, stop| async move {
             let settings = NodeSettings { offload_moments, recompute, ..settings };
-            let (miner, position) = Miner::join(ctx, &settings, executor).await?;
+            let uid = ctx.uid;
+            let (mut miner, position) = Miner::join(ctx, &settings, executor).await?;
+            if let Some(role) = conduct {
+                let conduct = role.conduct(uid, miner.hparams());
+                miner = miner.with_conduct(conduct);
+            }
             miner.run(position, &stop).await
         })
     }
@@ -175,6 +187,8 @@ impl NodeArgs {
                 offload_moments: false,
                 recompute: Recompute::None,
             };
+            // Ends with the runtime.
+            drop(crate::notify::follow(dir.clone()));
             let running = work(ctx.clone(), settings, stop.clone());
             tokio::pin!(running);
             let ended = tokio::select! {
@@ -193,31 +207,32 @@ impl NodeArgs {
     }
 
     async fn context(&self, role: &str, dir: &Path, key: Keypair, threads: usize) -> miette::Result<Arc<Context>> {
-        let endpoint = self.network.endpoint()?;
-        let http_chain = HttpChain::new(&endpoint).into_diagnostic()?;
-        let info = wait_for_chain(&http_chain).await?;
+        let network = self.network.network()?;
+        let chain = Subtensor::new(network.clone());
+        let info = wait_for_chain(&chain).await?;
         let clock: Arc<dyn Clock> = if info.virtual_time {
-            Arc::new(PacedClock::connect(&endpoint, &key.account_id().to_string()).await.into_diagnostic()?)
+            Arc::new(PacedClock::connect(&paced_endpoint(&network), &key.account_id().to_string()).await.into_diagnostic()?)
         } else {
             Arc::new(RealClock::new())
         };
         let netuid = Netuid(self.netuid.netuid()?);
         let hotkey = key.account_id();
-        let uid = http_chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
-        let uid = uid
-            .ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 })
-            .into_diagnostic()?;
-        let reach = if is_local(&endpoint) { Reach::Anywhere } else { Reach::Public };
+        let uid = chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
+        let uid = uid.ok_or_else(|| {
+            let error = templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 };
+            miette!(code = NOT_REGISTERED, "{error}")
+        })?;
+        let reach = if network.endpoints().iter().all(|endpoint| is_local(endpoint)) { Reach::Anywhere } else { Reach::Public };
         let bucket =
             self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
         let url = BucketUrl::parse(bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
-        let config = BucketConfig { credentials: Credentials::from_env(), ..BucketConfig::anonymous(url) };
+        let config = BucketConfig { credentials: crate::config::credentials()?, ..BucketConfig::anonymous(url) };
         let own_http = Http::new(Reach::Anywhere).into_diagnostic()?;
         let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
         let journal =
             Journal::open(dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", dir.display()))?;
         let http = Http::new(reach).into_diagnostic()?;
-        let ctx = Context::new(Arc::new(http_chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
+        let ctx = Context::new(Arc::new(chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
         println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", dir.display());
@@ -265,13 +280,18 @@ fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
 }
 
 /// Whether the chain is on this machine: only then may peers' buckets be, too.
-fn is_local(chain: &str) -> bool {
+pub fn is_local(chain: &str) -> bool {
     let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-async fn wait_for_chain(chain: &HttpChain) -> miette::Result<templar_chain::ChainInfo> {
+/// Where the paced time of a development chain is kept: its own HTTP face, on the port of its JSON-RPC.
+fn paced_endpoint(network: &Network) -> String {
+    network.endpoints().first().map(|endpoint| endpoint.replacen("ws", "http", 1)).unwrap_or_default()
+}
+
+async fn wait_for_chain(chain: &Subtensor) -> miette::Result<templar_chain::ChainInfo> {
     let mut told = false;
     loop {
         match chain.info().await {

@@ -6,11 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the finding")]
 
+mod doctor;
 mod errors;
 mod hostile;
 mod kills;
 mod lab;
 mod models;
+mod onchain;
 mod succession;
 mod training;
 mod wallets;

@@ -142,7 +142,7 @@ fn a_score_sheet_follows_from_what_is_published_bit_for_bit() {
             Entry::Scored(entry) if entry.window == sheet.observation.window => Some(entry),
             _ => None,
         });
-        assert_eq!(noted.unwrap().state, [sheet.state_before, sheet.state_after]);
+        assert_eq!(noted.unwrap().sheet, sheet);
         checked += 1;
     }
     assert_eq!(checked, 3);

@@ -20,6 +20,9 @@ pub struct WindowCredit {
     pub window: Window,
     /// Its credit in [0, 1]; none when it is left out for this miner.
     pub credit: Option<f64>,
+    /// Whether there was an object to judge, as opposed to none that counted.
+    #[serde(default)]
+    pub judged: bool,
 }
 
 /// Whether the window counts for nobody: the share of unreachable members among those of whom anything was seen or should have been.
@@ -35,9 +38,10 @@ pub(crate) fn outage(rules: &NativeRules, observation: &Observation) -> Option<S
     })
 }
 
-/// How alike two objects must be to count as one group's, or as a replay: the floor, and far above what is usual in the window.
+/// How alike two objects must be to count as one group's, or as a replay: the floor, and far above what is usual in the window. Objects as
+/// alike as `few_floor` are copies however wide the window's likenesses are spread: a few that point the other way spread them without bound.
 fn threshold(rules: &LikenessRules, floor: f64, background: &Background) -> f64 {
-    floor.max(background.median + rules.background_sigmas * background.deviation)
+    floor.max((background.median + rules.background_sigmas * background.deviation).min(rules.few_floor))
 }
 
 /// The cosine that counts, and what it is compared with.
@@ -47,7 +51,7 @@ fn compared(rules: &LikenessRules, pair: &Likeness, objects: usize, floor: f64, 
 
 /// The check that a miner's object is not an earlier window's; none when it is alike to none.
 pub(crate) fn replay_check(rules: &LikenessRules, observation: &Observation, uid: Uid) -> Option<Check> {
-    let (survey, objects) = (&observation.survey, observation.accepted().count());
+    let (survey, objects) = (&observation.survey, observation.judged().count());
     let earlier = survey.alike.iter().filter(|pair| pair.uid == uid && pair.other_window < observation.window);
     let rows = earlier.map(|pair| (pair, compared(rules, pair, objects, rules.replay_floor, &survey.across)));
     let (pair, (observed, required)) = rows.max_by(|a, b| (a.1.0 - a.1.1).total_cmp(&(b.1.0 - b.1.1)))?;
@@ -62,7 +66,7 @@ pub(crate) fn replay_check(rules: &LikenessRules, observation: &Observation, uid
 /// The check that a miner's object is alike to no other of its window, and what the window counts for it: 1/(1 + Σ c) over those that it is alike to, or
 /// nothing when it committed after it could see them.
 pub(crate) fn group_check(rules: &LikenessRules, observation: &Observation, uid: Uid) -> Option<(Check, f64)> {
-    let (survey, objects) = (&observation.survey, observation.accepted().count());
+    let (survey, objects) = (&observation.survey, observation.judged().count());
     let (mut pairs, mut copied): (Vec<(Uid, f64, f64)>, bool) = (Vec::new(), false);
     for pair in survey.alike.iter().filter(|pair| pair.other_window == observation.window && pair.uid != pair.other) {
         let partner = if pair.uid == uid {

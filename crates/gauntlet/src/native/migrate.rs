@@ -154,7 +154,7 @@ fn migrate(rules: NativeRules, old: Old) -> Result<Scorer, LoadError> {
         // Who was evaluated in a window had contributed to it.
         let credit = |window: &Window| {
             let credit = peer.scores.iter().any(|entry| entry.window == *window);
-            WindowCredit { window: *window, credit: Some(f64::from(u8::from(credit))) }
+            WindowCredit { window: *window, credit: Some(f64::from(u8::from(credit))), judged: credit }
         };
         state.credits = counted.iter().map(credit).collect();
         scorer.peers.insert(peer.hotkey, state);

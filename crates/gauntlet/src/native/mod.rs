@@ -12,9 +12,10 @@
 
 pub mod choose;
 pub mod credit;
+pub mod hold;
 pub mod migrate;
 pub mod power;
-pub mod quality;
+mod quality;
 pub mod rules;
 pub mod scorer;
 pub mod standing;

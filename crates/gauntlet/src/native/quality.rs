@@ -11,7 +11,8 @@
 //!    `prior_observations` observations (a moderated variance).
 //! 4. Who is not above zero by `useful_sigmas` standard errors (5 %, one-sided) has quality 0: a zero or harmful update earns nothing.
 //! 5. The others' qualities are shrunk toward their common mean by se²/(se² + τ²), where τ² is the variance between miners
-//!    beyond what noise explains (DerSimonian and Laird). Equal miners end up equal; a real difference stays.
+//!    beyond what noise explains (DerSimonian and Laird), by as much as heterogeneity exceeds what `difference_sigmas` allow to chance: equal
+//!    miners would otherwise be told apart in every second window. Equal miners end up equal; a real difference stays.
 
 use super::rules::NativeRules;
 use crate::GradientScore;
@@ -25,6 +26,8 @@ const VARIANCE_MIN: f64 = 1e-12;
 const LEVEL_RATIO_MAX: f64 = 2.0;
 /// Least relative deviation of one evaluation that a change is judged by: proportional scores are no proof of a miner without noise.
 const CHANGE_DEVIATION_MIN: f64 = 0.05;
+/// Newest evaluations that are needed to speak of a change: single evaluations have heavy tails, and one bad one is a bad day.
+const CHANGE_NEWEST_MIN: usize = 2;
 /// Evaluations before a change that are needed to speak of one.
 const CHANGE_BEFORE_MIN: usize = 3;
 
@@ -136,7 +139,7 @@ pub(crate) struct Change {
 
 /// The clearest fall among the newest evaluations of `scores`, where one evaluation of a typical miner has the relative deviation `deviation`.
 pub(crate) fn fall(rules: &NativeRules, scores: &VecDeque<WindowScore>, deviation: Option<f64>) -> Option<Change> {
-    let changes = (1..=rules.change_evaluations).filter_map(|newest| {
+    let changes = (CHANGE_NEWEST_MIN..=rules.change_evaluations).filter_map(|newest| {
         let older = scores.len().checked_sub(newest).filter(|older| *older >= CHANGE_BEFORE_MIN)?;
         let (before, after) = (raw(scores.iter().take(older))?, raw(scores.iter().skip(older))?);
         let one = deviation.unwrap_or_else(|| before.relative.sqrt()).max(CHANGE_DEVIATION_MIN);
@@ -169,7 +172,7 @@ pub(crate) struct Pooled {
 }
 
 /// Shrinks qualities toward their common mean.
-pub(crate) fn pool(estimates: &[Estimate]) -> Pooled {
+pub(crate) fn pool(rules: &NativeRules, estimates: &[Estimate]) -> Pooled {
     let mean_with = |between: f64| {
         let precision = |e: &Estimate| 1.0 / (e.variance + between);
         let total: f64 = estimates.iter().map(precision).sum();
@@ -183,11 +186,19 @@ pub(crate) fn pool(estimates: &[Estimate]) -> Pooled {
     let total: f64 = precisions.iter().sum();
     let heterogeneity: f64 = estimates.iter().zip(&precisions).map(|(e, p)| p * (e.quality - fixed).powi(2)).sum();
     let scale = total - precisions.iter().map(|p| p * p).sum::<f64>() / total;
-    let excess = heterogeneity - (estimates.len() as f64 - 1.0);
+    let excess = heterogeneity - by_chance(estimates.len() - 1, rules.difference_sigmas);
     let between = if scale > 0.0 { (excess / scale).max(0.0) } else { 0.0 };
     let mean = mean_with(between);
     let shrunk = estimates.iter().map(|e| mean + (e.quality - mean) * between / (between + e.variance)).collect();
     Pooled { mean, between, shrunk }
+}
+
+/// What heterogeneity reaches by chance among equals: the point of the χ² distribution with `freedom` degrees that lies at `sigmas` of the normal one
+/// (Wilson and Hilferty 1931).
+fn by_chance(freedom: usize, sigmas: f64) -> f64 {
+    let freedom = freedom.max(1) as f64;
+    let ninth = 2.0 / (9.0 * freedom);
+    freedom * (1.0 - ninth + sigmas * ninth.sqrt()).max(0.0).powi(3)
 }
 
 #[cfg(test)]
@@ -206,6 +217,14 @@ mod tests {
     fn the_lower_median_is_no_mean_of_two() {
         assert_eq!(lower_median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.0));
         assert_eq!(lower_median(vec![]), None);
+    }
+
+    #[test]
+    fn chance_is_that_of_chi_squared() {
+        // 95 % points of χ² with 4, 19 and 60 degrees.
+        for (freedom, point) in [(4, 9.488), (19, 30.144), (60, 79.082)] {
+            assert!((by_chance(freedom, 1.645) / point - 1.0).abs() < 0.005, "{freedom}: {}", by_chance(freedom, 1.645));
+        }
     }
 
     #[test]
@@ -229,7 +248,8 @@ mod tests {
         let steady = [1.0, 1.2, 0.8, 1.1, 0.9, 1.0];
         let sigmas = |newest: &[f64]| fall(&rules, &history(&[&steady[..], newest].concat()), Some(0.2)).unwrap().sigmas;
         assert!(sigmas(&[0.6]) < rules.change_sigmas, "{}", sigmas(&[0.6]));
-        assert!(sigmas(&[0.0]) > rules.change_sigmas, "{}", sigmas(&[0.0]));
+        assert!(sigmas(&[0.0]) < rules.change_sigmas, "one evaluation, however bad: {}", sigmas(&[0.0]));
+        assert!(sigmas(&[0.0, 0.0]) > rules.change_sigmas, "{}", sigmas(&[0.0, 0.0]));
         assert!(sigmas(&[0.4, 0.35, 0.4]) > rules.change_sigmas, "{}", sigmas(&[0.4, 0.35, 0.4]));
         assert_eq!(fall(&rules, &history(&[1.0, 1.0, 0.0]), None), None, "two evaluations are no history");
     }

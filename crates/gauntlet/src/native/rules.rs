@@ -28,6 +28,8 @@ pub struct NativeRules {
     pub prior_observations: f64,
     /// Standard errors by which quality must lie above zero to earn anything (one-sided).
     pub useful_sigmas: f64,
+    /// Standard errors by which qualities must differ in all before any difference between miners is paid (one-sided).
+    pub difference_sigmas: f64,
     /// Weight goes with quality to this power.
     pub exponent: f64,
     /// The newest evaluations that are compared with those before them, at most.
@@ -48,10 +50,28 @@ pub struct NativeRules {
     pub work_half_life_evaluations: f64,
     /// Standard errors by which a miner's mark of own data must lie below the crowd's to be held against it.
     pub work_sigmas: f64,
+    /// Norm, in medians of the window, up to which an object's window counts in full; above, it counts by this over the norm.
+    pub loudness_allowance: f64,
+    /// Who is held back from the aggregate.
+    pub hold: HoldRules,
     /// What counts as alike.
     pub likeness: LikenessRules,
     /// What lowers standing, and how it recovers.
     pub standing: StandingRules,
+}
+
+/// Who is held back from the aggregate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRules {
+    /// Least number of evaluations, or of objects, for being held for a low quality or credit.
+    pub evaluations: usize,
+    /// Share of a typical contributor's quality below which, beyond noise, a miner is held.
+    pub share: f64,
+    /// Standing below which a miner is held.
+    pub standing: f64,
+    /// Mean credit of its last objects below which a miner is held.
+    pub credit: f64,
 }
 
 /// What counts as alike. Cosines are those without what is common to the windows ([`crate::Likeness::cosine`]).

@@ -157,7 +157,7 @@ impl Scorer {
     /// `seed`, which nobody may have known when the objects were committed.
     pub fn choose(&self, seed: &Digest, members: &[Member], survey: &Survey) -> Vec<Chosen> {
         let suspects = suspects(&survey.agreements);
-        let accepted = members.iter().filter(|member| matches!(member.fate, Fate::Accepted { .. }));
+        let accepted = members.iter().filter(|member| matches!(member.fate, Fate::Accepted { .. } | Fate::Held { .. }));
         let candidates: Vec<Candidate> = accepted
             .map(|member| Candidate {
                 uid: member.uid,
@@ -194,7 +194,7 @@ impl Scorer {
             }
         }
         let peers = cases.into_iter().map(|case| self.close(window, case, void.is_some())).collect();
-        self.age(window, observation.accepted().count());
+        self.age(window, observation.judged().count());
         Ok(Verdict { window, void, peers })
     }
 
@@ -215,7 +215,7 @@ impl Scorer {
         let measured = measured.remove(&member.uid);
         let mut case = Case { member, credit: Some(0.0), checks: Vec::new(), offences: Vec::new(), measured };
         match &member.fate {
-            Fate::Accepted { .. } => {
+            Fate::Accepted { .. } | Fate::Held { .. } => {
                 case.credit = Some(1.0);
                 self.compare(observation, &mut case);
             }
@@ -238,6 +238,16 @@ impl Scorer {
         if observation.survey.empty.contains(&uid) {
             case.credit = Some(0.0);
             case.offences.push(("null-update".into(), "its object changes nothing".into()));
+        }
+        if let Some(loudness) = observation.survey.loudness.iter().find(|loudness| loudness.uid == uid) {
+            let (observed, required) = (loudness.ratio, self.rules.loudness_allowance);
+            let passed = observed <= required;
+            if !passed {
+                case.credit = case.credit.map(|credit| credit * required / observed);
+                let reason =
+                    format!("its update is {observed:.1} times as large as is usual in the window; from {required} on it counts the less");
+                case.checks.push(Check { name: "loudness".into(), observed, required, passed, reason });
+            }
         }
         if let Some((check, share)) = credit::group_check(rules, observation, uid) {
             if !check.passed {
@@ -297,7 +307,8 @@ impl Scorer {
         let credit = case.credit.filter(|_| !void);
         let state = self.peers.entry(case.member.hotkey).or_insert_with(|| PeerState::new(case.member.uid, window));
         if !void {
-            state.credits.push_back(WindowCredit { window, credit });
+            let judged = matches!(case.member.fate, Fate::Accepted { .. } | Fate::Held { .. });
+            state.credits.push_back(WindowCredit { window, credit, judged });
         }
         let mut penalties: Vec<Penalty> = Vec::new();
         for (kind, reason) in &case.offences {
@@ -391,6 +402,7 @@ fn summary(judgement: &Judgement, fate: &Fate) -> String {
     let uid = judgement.uid;
     let mut text = match fate {
         Fate::Accepted { .. } => format!("uid {uid} was aggregated"),
+        Fate::Held { .. } => format!("uid {uid} was held back from the aggregate, because its updates have not helped of late"),
         Fate::Omitted { why, .. } => format!("uid {uid} was left out by the manifest ({why}), which is not held against it"),
         Fate::Refused { kind, reason } => format!("uid {uid} was refused: {kind}: {reason}"),
         Fate::Absent => format!("uid {uid} committed nothing"),

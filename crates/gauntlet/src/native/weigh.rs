@@ -33,7 +33,7 @@ impl Scorer {
         let estimates = quality::estimates(rules, &histories);
         let useful: Vec<usize> =
             (0..estimates.len()).filter(|&i| estimates[i].is_some_and(|estimate| quality::is_useful(rules, &estimate))).collect();
-        let pooled = quality::pool(&useful.iter().filter_map(|&i| estimates[i]).collect::<Vec<_>>());
+        let pooled = quality::pool(rules, &useful.iter().filter_map(|&i| estimates[i]).collect::<Vec<_>>());
         let mut shrunk = vec![0.0; estimates.len()];
         for (&i, value) in useful.iter().zip(&pooled.shrunk) {
             shrunk[i] = value.max(0.0);

@@ -1,6 +1,7 @@
 //! The miner's driver: performs the machine's effects against the real world, one after the other.
 
 use super::machine::{Action, Event, MinerMachine, Outcome};
+use crate::conduct::{Conduct, Honest, Moment, Put, Task};
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
@@ -50,6 +51,7 @@ pub struct Miner {
     sealed: Option<Sealed>,
     training: Option<TrainingEntry>,
     decided: Option<Box<Decided>>,
+    conduct: Box<dyn Conduct>,
 }
 
 impl Miner {
@@ -62,11 +64,28 @@ impl Miner {
         let machine = MinerMachine::new(node.run.miner_rules());
         let states = StateDir::open(&settings.dir.join("state"))?;
         let resync_request = settings.dir.join(RESYNC_REQUEST);
-        let mut miner = Self { node, machine, states, resync_request, sealed: None, training: None, decided: None };
+        let mut miner =
+            Self { node, machine, states, resync_request, sealed: None, training: None, decided: None, conduct: Box::new(Honest) };
         miner.restore().await?;
         miner.settle_before(&position).await?;
         miner.prune_all(position.window).await;
         Ok((miner, position))
+    }
+
+    /// The hyper-parameters of the run that it has joined.
+    pub fn hparams(&self) -> &templar_protocol::hparams::Hparams {
+        self.node.run.hparams()
+    }
+
+    /// The same miner with another conduct than the honest one.
+    #[must_use]
+    pub fn with_conduct(self, conduct: Box<dyn Conduct>) -> Self {
+        Self { conduct, ..self }
+    }
+
+    /// Hands the conduct to a job of the worker; it comes back with the job's result.
+    fn lend_conduct(&mut self) -> Box<dyn Conduct> {
+        std::mem::replace(&mut self.conduct, Box::new(Honest))
     }
 
     /// Mines until `stop`.
@@ -136,17 +155,23 @@ impl Miner {
             self.node.begin_profile(at.window).await;
         }
         let begun = Instant::now();
+        let task = Task { at: &at, uid: self.node.ctx.uid, assignment: &assignment, n_samples: reader.n_samples() };
+        let chosen = self.conduct.rows(&task);
+        let mut conduct = self.lend_conduct();
         let job = self.node.worker.run(move |work| {
             let rows = move |step: u32| {
-                let rows = if null_round { &[] } else { assignment.step(step as usize) };
-                if rows.is_empty() {
+                let assigned = || assignment.step(step as usize);
+                let rows = chosen.as_ref().map_or_else(assigned, |chosen| chosen.get(step as usize).map_or(&[], Vec::as_slice));
+                if rows.is_empty() || null_round {
                     return Ok(None);
                 }
                 reader.samples(rows).map(Some).map_err(|error| WorkError::Data(error.to_string()))
             };
-            work.train(at.global_step, rows, || clock.now_ms() >= stop_at_ms || stop.is_set())
+            let begun = conduct.start(&at, work.theta()).map_or(Ok(()), |start| work.load_other(&start));
+            (begun.and_then(|()| work.train(at.global_step, rows, || clock.now_ms() >= stop_at_ms || stop.is_set())), conduct)
         });
-        let trained = job.await?;
+        let (trained, conduct) = job.await?;
+        self.conduct = conduct;
         self.node.end_profile();
         let report = match trained {
             Ok(report) => report,
@@ -166,7 +191,7 @@ impl Miner {
             ..TrainingEntry::default()
         });
         // A null round has no steps and still shows the network that the miner is there.
-        Ok(Outcome::Trained(if null_round { 1 } else { report.steps }))
+        Ok(Outcome::Trained(if null_round || self.conduct.sends_untrained() { report.steps.max(1) } else { report.steps }))
     }
 
     async fn compress(&mut self, at: Position) -> Result<Outcome, NodeError> {
@@ -191,9 +216,14 @@ impl Miner {
             payload_bytes: 0,
         };
         let key = self.node.ctx.key.clone();
-        let job =
-            self.node.worker.run(move |work| work.compress(header, null_round, &*key).map(|compressed| (compressed, work.residual_norm())));
-        let (Compressed { object: bytes, offload }, residual_norm) = match job.await? {
+        let mut conduct = self.lend_conduct();
+        let job = self.node.worker.run(move |work| {
+            let compressed = work.compress(header, null_round, &*key, &mut *conduct);
+            (compressed.map(|compressed| (compressed, work.residual_norm())), conduct)
+        });
+        let (compressed, conduct) = job.await?;
+        self.conduct = conduct;
+        let (Compressed { object: bytes, offload }, residual_norm) = match compressed {
             Ok(done) => done,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
@@ -225,7 +255,24 @@ impl Miner {
         self.node.ctx.note(Entry::State { what: what.into(), window, residual, moments, global_step });
     }
 
+    /// The instant of a put in the course of `window`.
+    fn moment(&self, window: Window, next_start_ms: u64) -> Moment {
+        Moment { window, now_ms: self.node.ctx.now_ms(), next_start_ms, timetable: self.node.run.hparams().timetable }
+    }
+
+    /// T(w+1) as far as it is known before the window's end.
+    async fn expected_end_ms(&self, window: Window) -> u64 {
+        let (blocks, block_ms) = (self.node.run.blocks_per_window(), self.node.run.block_ms());
+        let times = self.node.ctx.window_times(window, blocks, block_ms).await;
+        times.map_or_else(|_| self.node.ctx.now_ms(), |times| times.next_start_ms.unwrap_or(times.start_ms + self.node.run.window_ms()))
+    }
+
     async fn put_commit(&mut self, window: Window) -> Outcome {
+        let moment = self.moment(window, self.expected_end_ms(window).await);
+        let at_ms = self.conduct.commit_at_ms(moment);
+        if at_ms > moment.now_ms {
+            self.node.ctx.clock.sleep_until(at_ms).await;
+        }
         let ctx = &self.node.ctx;
         let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.window == window) else {
             return Outcome::Failed("there is no object to commit to".into());
@@ -245,11 +292,20 @@ impl Miner {
     }
 
     async fn put_object(&mut self, window: Window, until_ms: u64) -> Outcome {
-        let ctx = &self.node.ctx;
+        let timetable = self.node.run.hparams().timetable;
+        let moment = self.moment(window, until_ms.saturating_sub(timetable.upload_window_ms));
         let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.window == window) else {
             return Outcome::Failed("there is no object to put".into());
         };
-        let put = ctx.bucket.put_by(&names::object(window, ctx.uid), sealed.bytes.clone(), ctx.deadline(until_ms, PUT_LEAST)).await;
+        let puts = self.conduct.puts(moment, &sealed.bytes);
+        let ctx = &self.node.ctx;
+        let mut put = Ok(());
+        for Put { at_ms, bytes } in puts {
+            if at_ms > moment.now_ms {
+                ctx.clock.sleep_until(at_ms).await;
+            }
+            put = ctx.bucket.put_by(&names::object(window, ctx.uid), bytes, ctx.deadline(until_ms, PUT_LEAST)).await;
+        }
         if let Some(training) = &mut self.training {
             let margin_ms = i64::try_from(until_ms).unwrap_or(i64::MAX) - i64::try_from(ctx.now_ms()).unwrap_or(i64::MAX);
             training.upload_margin_ms = put.is_ok().then_some(margin_ms);
@@ -284,6 +340,7 @@ impl Miner {
             }
             FollowAction::Apply(decided) => {
                 let peers = self.node.take_peers();
+                self.conduct.gathered(decided.manifest.window, &peers);
                 let theta = self.node.worker.run(move |work| work.aggregate(&peers)).await?;
                 self.settle(Some(&decided)).await?;
                 self.decided = Some(decided);

@@ -3,12 +3,14 @@
 //! Only a commit that was read before anything was revealed counts. Every object is checked against its commit, its seal, the model's
 //! shapes, the assigned samples and θ; one peer's fault leaves every other peer's result as it is.
 
+use super::fates::HELD;
 use super::kept_commits::KeptCommits;
 use crate::context::Context;
 use crate::node::{Node, NodeError};
 use crate::position::Position;
 use crate::roster::Member;
 use crate::round::{fetch_exact, majority};
+use crate::run::Run;
 use crate::signed;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,11 +20,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use templar_codec::{Expect, Opened, max_object_bytes};
+use templar_codec::{Expect, Header, Opened, max_object_bytes};
 use templar_data::ShardReader;
-use templar_protocol::messages::{Commit, CommitRead, Message, REASON_CHARS_MAX, Refused};
+use templar_gauntlet::Arrival;
+use templar_protocol::messages::{Accepted, Commit, CommitRead, Manifest, Message, REASON_CHARS_MAX, Refused};
 use templar_protocol::sampler::sample_digest;
-use templar_protocol::{Digest, Uid, Window, names};
+use templar_protocol::{AccountId, Digest, Uid, Window, names};
 use templar_store::{Bucket, Deadline, ErrorKind, StoreError};
 
 /// Requests at once.
@@ -41,6 +44,8 @@ pub struct Collected {
     pub refused: Vec<Refused>,
     /// The objects that may be accepted, by uid.
     pub objects: BTreeMap<Uid, Bytes>,
+    /// When the requests began that brought them, Unix ms.
+    pub found_ms: BTreeMap<Uid, u64>,
     /// The same, opened.
     pub opened: Vec<Opened>,
     /// Stake (at least 1 each) behind each θ that the objects start from.
@@ -53,7 +58,58 @@ impl Collected {
         majority(&self.theta_shares)
     }
 
-    fn refuse(&mut self, uid: Uid, kind: &str, reason: impl Into<String>) {
+    /// Of the objects, those to be applied; the others, whose miners `held` names with its reasons, are held back and noted as such. Where
+    /// fewer than `minimum_peers` (at least one) would be left, nothing is held.
+    pub fn hold(&mut self, held: &BTreeMap<AccountId, String>, minimum_peers: usize) -> Vec<Opened> {
+        let opened = std::mem::take(&mut self.opened);
+        let (back, kept): (Vec<Opened>, Vec<Opened>) = opened.into_iter().partition(|peer| held.contains_key(&peer.header().hotkey));
+        if kept.len() < minimum_peers.max(1) {
+            let mut all: Vec<Opened> = back.into_iter().chain(kept).collect();
+            all.sort_by_key(|peer| peer.header().uid);
+            return all;
+        }
+        for peer in &back {
+            let reason = held.get(&peer.header().hotkey).cloned().unwrap_or_default();
+            self.refuse(peer.header().uid, HELD, reason);
+        }
+        self.refused.sort_by_key(|refused| refused.uid);
+        kept
+    }
+
+    /// The manifest of what was collected at `at`, for `slot`; `opened` are the objects to be applied, `clip_norms` theirs. With fewer than
+    /// `minimum_peers` objects it accepts none.
+    pub fn manifest(&self, run: &Run, at: &Position, slot: u32, opened: &[Opened], clip_norms: Vec<f32>) -> Manifest {
+        let enough = opened.len() >= run.hparams().minimum_peers;
+        let accepted = opened.iter().filter(|_| enough).filter_map(|peer| {
+            let uid = peer.header().uid;
+            let commit = self.commits.iter().find(|commit| commit.uid == uid)?;
+            Some(Accepted { uid, hotkey: peer.header().hotkey, object: commit.object, object_bytes: commit.object_bytes })
+        });
+        Manifest {
+            run: run.id,
+            window: at.window,
+            slot,
+            global_step: at.global_step,
+            theta_before: at.theta,
+            accepted: accepted.collect(),
+            clip_norms: if enough && !opened.is_empty() { clip_norms } else { vec![] },
+            commits: self.commits.clone(),
+            refused: self.refused.clone(),
+            previous: at.manifest,
+        }
+    }
+
+    /// The objects of `window` that reached this validator and were found right, by rising uid; none when it has collected another window.
+    pub fn arrivals(&self, window: Window) -> Vec<Arrival> {
+        let objects = self.objects.iter().filter(|_| self.window == window);
+        let arrival = |(uid, bytes): (&Uid, &Bytes)| {
+            Some(Arrival { uid: *uid, object_bytes: bytes.len() as u64, found_ms: *self.found_ms.get(uid)? })
+        };
+        objects.filter_map(arrival).collect()
+    }
+
+    /// Notes that `uid` does not take part, and why.
+    pub fn refuse(&mut self, uid: Uid, kind: &str, reason: impl Into<String>) {
         let reason = reason.into().chars().take(REASON_CHARS_MAX).collect();
         self.refused.push(Refused { uid, kind: kind.to_owned(), reason });
     }
@@ -155,7 +211,15 @@ async fn read_commit(
             Err(_) => ("absent", "it has neither a commit nor an object".to_owned()),
         });
     };
-    let opened = signed::open::<Commit>(&bytes).map_err(|error| ("bad-commit", error.to_string()))?;
+    check_commit(&bytes, run, member, window)
+}
+
+/// The commit in `bytes`, as it was read from the bucket of `member`.
+///
+/// # Errors
+/// A stable kind and a sentence: it is not signed by the member, or of another run, uid or window.
+pub fn check_commit(bytes: &[u8], run: &Digest, member: &Member, window: Window) -> Result<Commit, (&'static str, String)> {
+    let opened = signed::open::<Commit>(bytes).map_err(|error| ("bad-commit", error.to_string()))?;
     let commit = opened.message;
     if opened.signer != member.hotkey {
         return Err(("bad-commit", format!("its commit is signed by {}, the uid belongs to {}", opened.signer, member.hotkey)));
@@ -195,7 +259,10 @@ async fn fetch(node: &Node, collected: &mut Collected, awaited: Vec<Awaited>, up
                 answer = asks.next() => {
                     let Some((peer, asked_ms, result)) = answer else { break };
                     match sort_answer(collected, &peer, asked_ms, result, upload_ends_ms, until_ms) {
-                        Some(Ok(bytes)) => fetched.push((peer, bytes)),
+                        Some(Ok(bytes)) => {
+                            collected.found_ms.insert(peer.member.uid, asked_ms);
+                            fetched.push((peer, bytes));
+                        }
                         Some(Err(())) => missing.push(peer),
                         None => {}
                     }
@@ -248,11 +315,8 @@ async fn check(
     let mut to_open = Vec::new();
     for (peer, bytes) in fetched {
         let uid = peer.member.uid;
-        if (bytes.len() as u64) < peer.commit.object_bytes {
-            let why = format!("its object has {} bytes, its commit announces {}", bytes.len(), peer.commit.object_bytes);
-            collected.refuse(uid, "truncated", why);
-        } else if Digest::of(&bytes) != peer.commit.object {
-            collected.refuse(uid, "not-as-committed", "its object has another digest than its commit announced");
+        if let Err((kind, why)) = check_committed(&peer.commit, &bytes) {
+            collected.refuse(uid, kind, why);
         } else {
             let expect = Expect { run_id: node.run.id, uid, hotkey: peer.member.hotkey, window: at.window };
             to_open.push((expect, bytes.clone()));
@@ -289,6 +353,35 @@ async fn check(
     Ok(())
 }
 
+/// Whether `bytes`, of which no more were read than announced, are what `commit` has announced.
+///
+/// # Errors
+/// A stable kind and a sentence.
+pub fn check_committed(commit: &CommitRead, bytes: &[u8]) -> Result<(), (&'static str, String)> {
+    if (bytes.len() as u64) < commit.object_bytes {
+        return Err(("truncated", format!("its object has {} bytes, its commit announces {}", bytes.len(), commit.object_bytes)));
+    }
+    if Digest::of(bytes) != commit.object {
+        return Err(("not-as-committed", "its object has another digest than its commit announced".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether an object starts from our θ and names the samples that were assigned, whose ids are `assigned`.
+///
+/// # Errors
+/// A stable kind and a sentence.
+pub fn check_claims(header: &Header, at: &Position, assigned: impl FnOnce() -> ([u8; 16], u64)) -> Result<(), (&'static str, String)> {
+    if header.theta != at.theta {
+        let why = format!("it starts from θ {}, the network is at {}: it must resync", header.theta.short(), at.theta.short());
+        return Err(("desynchronised", why));
+    }
+    if (header.sample_digest, header.sample_count) != assigned() {
+        return Err(("wrong-samples", "the samples that it names are not the ones assigned to it".to_owned()));
+    }
+    Ok(())
+}
+
 /// Whether the object starts from our θ and names the samples that were assigned.
 fn check_header(
     node: &Node,
@@ -297,16 +390,9 @@ fn check_header(
     opened: &Opened,
 ) -> Result<Result<(), (&'static str, String)>, NodeError> {
     let header = opened.header();
-    if header.theta != at.theta {
-        let why = format!("it starts from θ {}, the network is at {}: it must resync", header.theta.short(), at.theta.short());
-        return Ok(Err(("desynchronised", why)));
-    }
     let assignment = node.assignment(header.uid, at.window, reader.n_samples())?;
     let ids = reader.ids(assignment.pool()).map_err(|error| crate::workspace::WorkError::Data(error.to_string()))?;
-    if header.sample_count != ids.len() as u64 || header.sample_digest != sample_digest(&ids) {
-        return Ok(Err(("wrong-samples", "the samples that it names are not the ones assigned to it".to_owned())));
-    }
-    Ok(Ok(()))
+    Ok(check_claims(header, at, || (sample_digest(&ids), ids.len() as u64)))
 }
 
 /// Keeps a copy of every object that may be accepted, in the validator's own bucket.

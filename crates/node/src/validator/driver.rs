@@ -25,7 +25,7 @@ use templar_chain::Wait;
 use templar_data::Tokenizer;
 use templar_gauntlet::to_u16;
 use templar_model::checkpoint;
-use templar_protocol::messages::{Accepted, CheckpointPointer, MANIFEST_BYTES_MAX, Manifest};
+use templar_protocol::messages::{CheckpointPointer, MANIFEST_BYTES_MAX};
 use templar_protocol::{Digest, Uid, Window, names};
 use templar_store::ErrorKind;
 use templar_tensor::Executor;
@@ -39,6 +39,8 @@ pub struct Validator {
     pub(super) scores_path: PathBuf,
     commits_path: PathBuf,
     model_dir: PathBuf,
+    /// The engine's name.
+    pub(super) engine: String,
     tokenizer: Tokenizer,
     held_out: Arc<Vec<u32>>,
     pub(super) collected: Collected,
@@ -63,6 +65,7 @@ impl Validator {
             crate::join::announce_bucket(&ctx).await?;
             start_run(&ctx, start).await?;
         }
+        let engine = super::engine_name(&*executor);
         let (node, position) = Node::join(ctx, settings, executor).await?;
         keep_descriptor(&node.ctx, &node.run).await;
         let machine = ValidatorMachine::new(node.run.validator_rules());
@@ -80,6 +83,7 @@ impl Validator {
             scores_path,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
+            engine,
             tokenizer,
             held_out: held_out.into(),
             collected: Collected::default(),
@@ -202,9 +206,10 @@ impl Validator {
     async fn publish(&mut self, slot: u32, until_ms: u64) -> Result<Followed, NodeError> {
         let ctx = self.node.ctx.clone();
         let began_ms = ctx.now_ms();
-        let opened = std::mem::take(&mut self.collected.opened);
+        let held = self.judge.scorer.held();
+        let opened = self.collected.hold(&held, self.node.run.hparams().minimum_peers);
         let (clip_norms, opened) = self.node.worker.run(move |work| (work.clip_norms(&opened), opened)).await?;
-        let manifest = self.manifest(slot, &opened, clip_norms);
+        let manifest = self.collected.manifest(&self.node.run, self.machine.position(), slot, &opened, clip_norms);
         let window = manifest.window;
         let bytes = match signed::sign(&manifest, &*ctx.key) {
             Ok(bytes) if bytes.len() as u64 <= MANIFEST_BYTES_MAX && ctx.now_ms() < until_ms => bytes,
@@ -224,29 +229,6 @@ impl Validator {
             ctx.note(Entry::Published { window, slot, accepted, manifest: decided.digest });
         }
         Ok(Followed::Manifest(began_ms, read))
-    }
-
-    fn manifest(&self, slot: u32, opened: &[templar_codec::Opened], clip_norms: Vec<f32>) -> Manifest {
-        let position = self.machine.position();
-        let collected = &self.collected;
-        let enough = opened.len() >= self.node.run.hparams().minimum_peers;
-        let accepted = opened.iter().filter(|_| enough).filter_map(|peer| {
-            let uid = peer.header().uid;
-            let commit = collected.commits.iter().find(|commit| commit.uid == uid)?;
-            Some(Accepted { uid, hotkey: peer.header().hotkey, object: commit.object, object_bytes: commit.object_bytes })
-        });
-        Manifest {
-            run: self.node.run.id,
-            window: position.window,
-            slot,
-            global_step: position.global_step,
-            theta_before: position.theta,
-            accepted: accepted.collect(),
-            clip_norms: if enough && !opened.is_empty() { clip_norms } else { vec![] },
-            commits: collected.commits.clone(),
-            refused: collected.refused.clone(),
-            previous: position.manifest,
-        }
     }
 
     async fn set_weights(&mut self, window: Window) -> Outcome {
@@ -295,9 +277,12 @@ impl Validator {
         };
         let ctx = &self.node.ctx;
         let put = async {
-            let envelope = signed::sign(&pointer, &*ctx.key).map_err(|error| error.to_string())?;
+            let envelope = bytes::Bytes::from(signed::sign(&pointer, &*ctx.key).map_err(|error| error.to_string())?);
+            // Whoever replays an older window finds the θ before it by the pointer that keeps its name.
+            let kept = names::checkpoint_pointer(pointer.next_window);
             ctx.bucket.put(&names::checkpoint(&pointer.file), file.into()).await.map_err(|error| error.to_string())?;
-            ctx.bucket.put(names::CHECKPOINT_LATEST, envelope.into()).await.map_err(|error| error.to_string())
+            ctx.bucket.put(&kept, envelope.clone()).await.map_err(|error| error.to_string())?;
+            ctx.bucket.put(names::CHECKPOINT_LATEST, envelope).await.map_err(|error| error.to_string())
         };
         Ok(match put.await {
             Ok(()) => {
@@ -318,6 +303,10 @@ impl Validator {
         let keep = usize::try_from(self.node.run.hparams().retention.checkpoints).unwrap_or(usize::MAX).max(1);
         let newest = names::checkpoint(newest);
         let Ok(mut files) = self.node.ctx.bucket.list(names::CHECKPOINTS).await else { return };
+        let pointers = files.iter().rev().filter(|file| names::window_of(&file.key).is_some());
+        for pointer in pointers.skip(keep) {
+            let _ = self.node.ctx.bucket.delete(&pointer.key).await;
+        }
         files.retain(|file| file.key.ends_with(".safetensors") && file.key != newest);
         files.sort_by_key(|file| std::cmp::Reverse(file.last_modified_ms));
         for file in files.into_iter().skip(keep - 1) {

@@ -32,6 +32,9 @@ fn fate(member: &Member, manifest: &Manifest, collected: &Collected, applied: &B
         return Fate::Accepted { object: accepted.object };
     }
     if let Some(bytes) = collected.objects.get(&uid) {
+        if listed.is_none() && is_held(manifest, uid) {
+            return Fate::Held { object: Digest::of(bytes) };
+        }
         let said = manifest.refused.iter().find(|refused| refused.uid == uid);
         let why = match (listed, said) {
             (Some(_), _) => "it lists another object of it, which does not open".to_owned(),
@@ -51,6 +54,14 @@ fn fate(member: &Member, manifest: &Manifest, collected: &Collected, applied: &B
         }
         _ => Fate::Absent,
     }
+}
+
+/// The kind of a refusal that a manifest gives to a right object of a miner whose updates have not helped of late.
+pub const HELD: &str = "held";
+
+/// Whether `manifest` holds the object of `uid` back.
+pub fn is_held(manifest: &Manifest, uid: Uid) -> bool {
+    manifest.refused.iter().any(|refused| refused.uid == uid && refused.kind == HELD)
 }
 
 /// Whose listed objects this validator has not read a commit of before anything was revealed, by rising uid.
@@ -85,7 +96,8 @@ pub fn disputes(manifest: &Manifest, collected: &Collected, clip_norms: &[f32]) 
             _ => {}
         }
     }
-    for uid in collected.objects.keys().filter(|uid| manifest.accepted.iter().all(|accepted| accepted.uid != **uid)) {
+    let left_out = |uid: &Uid| manifest.accepted.iter().all(|accepted| accepted.uid != *uid) && !is_held(manifest, *uid);
+    for uid in collected.objects.keys().filter(|uid| left_out(uid)) {
         let said = manifest.refused.iter().find(|refused| refused.uid == *uid);
         let why = said.map_or_else(|| "does not mention it".to_owned(), |refused| format!("says {}: {}", refused.kind, refused.reason));
         dispute(Some(*uid), "omitted", format!("its object was found right here, the manifest {why}"));
@@ -159,6 +171,25 @@ mod tests {
         assert!(matches!(fates[4], Fate::Omitted { object, why } if *object == Digest::of(b"five") && why.contains("malformed")));
         assert!(matches!(fates[5], Fate::Refused { kind, .. } if kind == "unopened"), "listed, and it does not open");
         assert_eq!(fates.len(), 6, "a validator does not score itself");
+    }
+
+    #[test]
+    fn a_held_object_is_no_fault_and_no_dispute() {
+        let collected = Collected {
+            commits: vec![commit(1, b"one"), commit(2, b"two")],
+            objects: [(Uid(1), bytes::Bytes::from_static(b"one")), (Uid(2), bytes::Bytes::from_static(b"two"))].into(),
+            ..Collected::default()
+        };
+        let held = manifest(&[(1, b"one")], vec![refused(2, HELD)]);
+        let members = fates(&[member(2), member(3)], &AccountId::default(), &held, &collected, &[]);
+        assert_eq!(members[0].fate, Fate::Held { object: Digest::of(b"two") });
+        assert_eq!(members[1].fate, Fate::Absent);
+        assert_eq!(disputes(&held, &collected, &[1.0]), []);
+        // Who is listed cannot be held as well.
+        assert!(!matches!(
+            fates(&[member(1)], &AccountId::default(), &manifest(&[(1, b"one")], vec![refused(1, HELD)]), &collected, &[])[0].fate,
+            Fate::Held { .. }
+        ));
     }
 
     #[test]

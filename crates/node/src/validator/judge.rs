@@ -6,9 +6,11 @@
 use super::evaluate::{Drawn, Evaluated, Source, Subject, evaluate};
 use crate::workspace::{WorkError, Workspace};
 use std::collections::BTreeMap;
-use templar_codec::{Opened, Sketch};
+use templar_codec::{Opened, Sketch, norms};
 use templar_gauntlet::sheet::Samples;
-use templar_gauntlet::{Chosen, Dispute, Gallery, Measurement, Member, Observation, ScoreError, ScoreSheet, Scorer, Seed, Sent, Survey};
+use templar_gauntlet::{
+    Chosen, Dispute, Fate, Gallery, Loudness, Measurement, Member, Observation, ScoreError, ScoreSheet, Scorer, Seed, Sent, Survey,
+};
 use templar_protocol::sampler::Assignment;
 use templar_protocol::{Digest, GlobalStep, Uid, Window};
 
@@ -59,7 +61,7 @@ pub struct Assessed {
     pub clip_norms: Vec<f32>,
 }
 
-/// Compares the objects `peers` with each other and with earlier ones, chooses who is evaluated, and measures them at the workspace's θ, which is as before
+/// Compares the objects `peers` (those that are applied, then those that are held back) with each other and with earlier ones, chooses who is evaluated, and measures them at the workspace's θ, which is as before
 /// afterwards. `assignments` are those of the peers, by uid; `is_over` says that there is no time for another evaluation.
 ///
 /// # Errors
@@ -76,9 +78,13 @@ pub fn assess(
     let sketched =
         |peer: &Opened| Sent { uid: peer.header().uid, hotkey: peer.header().hotkey, sketch: Sketch::of(work.layout(), peer, &case.run) };
     let sent: Vec<Sent> = peers.iter().map(sketched).collect();
-    let survey = judge.gallery.survey(&judge.scorer.rules().likeness, case.window, &sent);
+    let mut survey = judge.gallery.survey(&judge.scorer.rules().likeness, case.window, &sent);
     let chosen = judge.scorer.choose(&case.seed.hash, &case.members, &survey);
-    let clip_norms = work.clip_norms(peers);
+    survey.loudness = loudness(peers);
+    // What is held back is measured as it would be applied: cut to the norms of those that are.
+    let applied =
+        |peer: &&Opened| case.members.iter().all(|member| member.uid != peer.header().uid || !matches!(member.fate, Fate::Held { .. }));
+    let clip_norms = work.clip_norms(peers.iter().filter(applied));
     let subjects: Vec<Subject> = chosen
         .iter()
         .filter_map(|chosen| {
@@ -92,13 +98,21 @@ pub fn assess(
     Ok(Assessed { sent, survey, chosen, drawn, left_out, measurements, clip_norms })
 }
 
+/// How large the updates of `peers` are, beside each other; by rising uid.
+pub fn loudness(peers: &[Opened]) -> Vec<Loudness> {
+    let norm = |peer: &Opened| norms(peer).iter().map(|norm| norm * norm).sum::<f64>().sqrt();
+    let mut all: Vec<(Uid, f64)> = peers.iter().map(|peer| (peer.header().uid, norm(peer))).collect();
+    all.sort_by_key(|(uid, _)| *uid);
+    Loudness::of(&all)
+}
+
 impl Judge {
     /// A judge who has seen nothing but `scorer`.
     pub fn new(scorer: Scorer) -> Self {
         Self { scorer, gallery: Gallery::new() }
     }
 
-    /// Scores the window and writes its sheet.
+    /// Scores the window and writes its sheet, but for what only a driver knows: who the validator is, its engine, and when what arrived.
     ///
     /// # Errors
     /// The window was scored before, or what was measured says nothing; then nothing has changed.
@@ -115,6 +129,7 @@ impl Judge {
             run: case.run,
             rules_digest: rules.digest(),
             rules: rules.rule_set().name,
+            parameters: rules,
             manifest: case.manifest,
             theta_before: case.theta,
             global_step: case.global_step,
@@ -128,6 +143,7 @@ impl Judge {
             state_after: self.scorer.digest(),
             verdict,
             weights: self.scorer.weights(),
+            ..ScoreSheet::default()
         })
     }
 }

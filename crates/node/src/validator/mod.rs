@@ -12,3 +12,10 @@ mod machine_tests;
 mod score;
 pub mod sketches;
 pub mod start;
+
+use templar_tensor::Executor;
+
+/// An engine by its name and the type that it computes products in, as a score sheet says it: `cpu f32`.
+pub fn engine_name(executor: &dyn Executor) -> String {
+    format!("{} {}", executor.name(), format!("{:?}", executor.compute_type()).to_lowercase())
+}

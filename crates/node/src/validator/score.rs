@@ -2,7 +2,7 @@
 
 use super::driver::Validator;
 use super::evaluate::{Source, read_shard};
-use super::fates::{disputes, fates, uncommitted};
+use super::fates::{HELD, disputes, fates, uncommitted};
 use super::judge::{Assessed, Case, Judge, assess};
 use super::machine::Outcome;
 use super::sketches::Sketches;
@@ -11,11 +11,13 @@ use crate::node::{Node, NodeError};
 use crate::position::Position;
 use crate::signed;
 use crate::state::write_atomically;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
+use templar_codec::Expect;
 use templar_gauntlet::native::Loaded;
 use templar_gauntlet::sheet::{SHEET_BYTES_MAX, STATE_BYTES_MAX};
-use templar_gauntlet::{Losses, NativeRules, ScoreSheet, Scorer, Seed};
+use templar_gauntlet::{NativeRules, ScoreSheet, Scorer, Seed};
 use templar_protocol::{Digest, Window, names};
 
 /// The largest file of scores that is read.
@@ -27,9 +29,10 @@ impl Validator {
     pub(super) async fn evaluate(&mut self, at: &Position) -> Result<Outcome, NodeError> {
         let case = self.case(at).await?;
         let reader = self.node.shard(at.global_step).await?;
-        let peers = self.node.take_peers();
+        let mut peers = self.node.take_peers();
+        let (applied, held) = (peers.len(), self.held_objects(at.window));
         let mut assignments = BTreeMap::new();
-        for uid in peers.iter().map(|peer| peer.header().uid) {
+        for uid in peers.iter().map(|peer| peer.header().uid).chain(held.iter().map(|(expect, _)| expect.uid)) {
             assignments.insert(uid, self.node.assignment(uid, at.window, reader.n_samples())?);
         }
         let until_ms = self.node.round().next_start_ms + (EVALUATION_SHARE * self.node.run.window_ms() as f64) as u64;
@@ -37,7 +40,9 @@ impl Validator {
         self.node.begin_profile(at.window).await;
         let job = self.node.worker.run(move |work| {
             let source = Source { n_samples: reader.n_samples(), read: &|rows| read_shard(&reader, rows) };
+            peers.extend(held.into_iter().filter_map(|(expect, bytes)| work.open(&bytes, &expect).ok()));
             let assessed = assess(work, &judge, &case, &source, &peers, &assignments, || ctx.now_ms() >= until_ms);
+            peers.truncate(applied);
             (case, assessed, peers)
         });
         let (mut case, assessed, peers) = job.await?;
@@ -58,6 +63,18 @@ impl Validator {
                 Outcome::Failed(why)
             }
         })
+    }
+
+    /// The objects of `window` that the manifest holds back, as this validator has them.
+    fn held_objects(&self, window: Window) -> Vec<(Expect, Bytes)> {
+        let Some(decided) = self.decided.as_ref().filter(|decided| decided.manifest.window == window) else { return vec![] };
+        let held = decided.manifest.refused.iter().filter(|refused| refused.kind == HELD);
+        held.filter_map(|refused| {
+            let hotkey = self.node.round().roster.member(refused.uid)?.hotkey;
+            let expect = Expect { run_id: self.node.run.id, uid: refused.uid, hotkey, window };
+            Some((expect, self.collected.objects.get(&refused.uid)?.clone()))
+        })
+        .collect()
     }
 
     async fn case(&self, at: &Position) -> Result<Case, NodeError> {
@@ -91,7 +108,11 @@ impl Validator {
         let mut judge = self.judge.clone();
         let before = serde_json::to_vec(&judge.scorer)?;
         let (window, sent) = (case.window, assessed.sent.clone());
-        let sheet = judge.conclude(case, assessed)?;
+        let mut sheet = judge.conclude(case, assessed)?;
+        sheet.validator = self.node.ctx.uid;
+        sheet.window_end_ms = self.node.round().next_start_ms;
+        sheet.engine = self.engine.clone();
+        sheet.arrivals = self.collected.arrivals(window);
         if let Err(error) = self.sketches.keep(&judge.scorer.rules().likeness, window, &sent) {
             self.node.ctx.warn(format!("the sketches of window {window} were not kept, after a restart its replays go unnoticed: {error}"));
         }
@@ -118,8 +139,10 @@ impl Validator {
         };
         let digest = signed::open::<ScoreSheet>(&envelope).ok()?.digest;
         // The state first: a sheet never names a state that is not there.
-        for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope)] {
-            if let Err(error) = ctx.bucket.put(&name, bytes.into()).await {
+        let (before, envelope) = (Bytes::from(before), Bytes::from(envelope));
+        let latest = (names::SCORES_LATEST.to_owned(), envelope.clone());
+        for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope), latest] {
+            if let Err(error) = ctx.bucket.put(&name, bytes).await {
                 ctx.warn(format!("{name} was not published: {error}"));
                 return None;
             }
@@ -130,7 +153,7 @@ impl Validator {
     fn note_scores(&self, sheet: ScoreSheet, published: Option<Digest>) {
         let (ctx, window) = (&self.node.ctx, sheet.observation.window);
         for measurement in &sheet.observation.measurements {
-            ctx.note(Entry::Evaluated { window, evaluation: peer_evaluation(&sheet, measurement) });
+            ctx.note(Entry::Evaluated { window, evaluation: PeerEvaluation::of(&sheet.verdict, &sheet.weights, measurement) });
         }
         for judgement in &sheet.verdict.peers {
             if judgement.random.is_none() {
@@ -138,33 +161,6 @@ impl Validator {
             }
         }
         ctx.note(Entry::Scored(Box::new(ScoredEntry::new(sheet, published))));
-    }
-}
-
-fn peer_evaluation(sheet: &ScoreSheet, measurement: &templar_gauntlet::Measurement) -> PeerEvaluation {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
-    let uid = measurement.uid;
-    let (judgement, weight) = (sheet.verdict.of(uid), sheet.weights.of(uid));
-    let random = judgement.and_then(|judgement| judgement.random);
-    PeerEvaluation {
-        uid,
-        own_loss: pair(&measurement.own),
-        random_loss: pair(&measurement.random),
-        gradient_score: random.map_or(0.0, |score| score.value),
-        standard_error: random.map_or(0.0, |score| score.standard_error),
-        advantage: judgement.and_then(|judgement| judgement.advantage).unwrap_or(0.5),
-        credit: weight.map_or(0.0, |weight| weight.credit),
-        work: weight.map_or(1.0, |weight| weight.work),
-        standing: weight.map_or(1.0, |weight| weight.standing),
-        quality: weight.map_or(0.0, |weight| weight.quality),
-        weight: weight.map_or(0.0, |weight| weight.weight),
-        own: measurement.own.clone(),
-        random: measurement.random.clone(),
-        checks: judgement.map(|judgement| judgement.checks.clone()).unwrap_or_default(),
-        penalties: judgement.map(|judgement| judgement.penalties.clone()).unwrap_or_default(),
-        reason: judgement.map(|judgement| judgement.reason.clone()).unwrap_or_default(),
-        weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
     }
 }
 

@@ -95,9 +95,13 @@ pub async fn start_run(ctx: &Context, start: &StartRun) -> Result<(), NodeError>
         manifest: None,
     };
     let pointer = signed::sign(&pointer, &*ctx.key).map_err(|error| failed(error.to_string()))?;
-    for (name, bytes) in
-        [(names::checkpoint(&file_digest), file), (names::CHECKPOINT_LATEST.into(), pointer), (names::RUN.into(), envelope)]
-    {
+    let puts = [
+        (names::checkpoint(&file_digest), file),
+        (names::checkpoint_pointer(descriptor.start_window), pointer.clone()),
+        (names::CHECKPOINT_LATEST.into(), pointer),
+        (names::RUN.into(), envelope),
+    ];
+    for (name, bytes) in puts {
         ctx.bucket.put(&name, bytes.into()).await.map_err(|error| failed(error.to_string()))?;
     }
     Ok(())

@@ -129,6 +129,9 @@ impl Children {
         .map(str::to_owned)
         .to_vec();
         arguments.extend(self.engine.iter().cloned());
+        if let Some(role) = &node.adversary {
+            arguments.extend(["--conduct".into(), role.flag()]);
+        }
         if node.uid.0 == 0 {
             let hparams = text(network.dir.join("hparams.json"));
             arguments.extend(["--start-run".into(), hparams, "--data".into(), network.dataset()?.to_string()]);
@@ -159,6 +162,8 @@ impl Children {
         command.arg0("templar");
         command.args(&process.arguments).arg("--exit-with-parent");
         // Keys go by the environment, which other users cannot read, never by the command line.
+        // Nodes of a local network are told everything by flags; settings of the working directory are not meant for them.
+        command.env(crate::config::ENV_CONFIG, "");
         command.envs(process.environment.iter().map(|(key, value)| (*key, value.as_str())));
         command.stdin(Stdio::piped()).stdout(log).stderr(errors).process_group(0).kill_on_drop(true);
         command.spawn().into_diagnostic().wrap_err_with(failed)

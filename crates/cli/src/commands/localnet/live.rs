@@ -113,6 +113,7 @@ struct Seen {
     nodes: Vec<(Option<Window>, Option<String>)>,
     evaluations: BTreeMap<Uid, PeerEvaluation>,
     weights: BTreeMap<Uid, f64>,
+    penalties: BTreeMap<Uid, u64>,
 }
 
 impl Seen {
@@ -126,6 +127,7 @@ impl Seen {
             nodes: nodes.collect(),
             evaluations: progress.evaluations.clone(),
             weights: progress.weights.clone(),
+            penalties: progress.penalties.iter().map(|(uid, (window, _))| (*uid, *window)).collect(),
         }
     }
 }

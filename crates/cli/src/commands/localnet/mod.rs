@@ -4,6 +4,7 @@
 //! them, and stops everything at the end. All state is below the directory; a second run on it resumes. The processes end with this one,
 //! however it ends, because each watches its standard input.
 
+pub mod adversary;
 mod calibrate;
 mod children;
 mod live;
@@ -19,6 +20,7 @@ use clap::Args;
 use live::View;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use progress::Progress;
+pub use setup::{Known, known};
 use setup::{Network, Plan};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ pub struct LocalnetArgs {
     /// Threads of each node [default: its share of the cores].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    #[arg(long = "adversary", value_name = "KIND[=N]", value_parser = adversary::parse, help = adversary::help())]
+    adversaries: Vec<adversary::Adversaries>,
     /// Let time go on only when all nodes are done: nothing depends on the machine's speed.
     #[arg(long)]
     paced: bool,
@@ -102,6 +106,9 @@ impl LocalnetArgs {
         let mut children = Children::new(&network, !self.no_restart, self.engine.divided(network.nodes.len()).words());
         let mut progress = Progress::new(&network);
         let mut view = View::choose(self.json, &network, self.windows, begun);
+        if let Some(who) = adversary::introduction(&network.nodes) {
+            view.tell(who);
+        }
         let watching = watch(&self, &network, &mut children, &mut progress, &mut view, begun);
         let ended = tokio::select! {
             ended = watching => ended.map(|()| None),

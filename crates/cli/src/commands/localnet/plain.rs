@@ -2,6 +2,7 @@
 
 use super::progress::{Progress, WindowProgress};
 use super::setup::Network;
+use templar_gauntlet::Penalty;
 use templar_protocol::Uid;
 
 /// Prints each window once, when every node has ended it or the next one is over.
@@ -52,7 +53,18 @@ fn line(number: u64, window: &WindowProgress, progress: &Progress) -> String {
     if !refused.is_empty() {
         line += &format!("  refused {}", refused.join(", "));
     }
+    let of_window = progress.penalties.iter().filter(|(_, (window, _))| *window == number);
+    let penalised: Vec<String> =
+        of_window.flat_map(|(uid, (_, penalties))| penalties.iter().map(move |penalty| penalised(*uid, penalty))).collect();
+    if !penalised.is_empty() {
+        line += &format!("  penalised {}", penalised.join(", "));
+    }
     line
+}
+
+/// An offence with what it leaves of the miner's standing.
+fn penalised(uid: Uid, penalty: &Penalty) -> String {
+    format!("{uid} {} (standing {:.2})", penalty.kind, penalty.after)
 }
 
 fn list(uids: &[Uid]) -> String {

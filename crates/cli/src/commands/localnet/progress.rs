@@ -4,6 +4,7 @@ use super::setup::Network;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
+use templar_gauntlet::Penalty;
 use templar_node::journal::{Entry, Line, PeerEvaluation, Tail, WindowEntry};
 use templar_protocol::Uid;
 
@@ -16,6 +17,8 @@ pub struct NodeProgress {
     pub uid: Uid,
     /// Whether it validates.
     pub validates: bool,
+    /// Whether it attacks the network.
+    pub attacks: bool,
     /// The window from which it took part when it first joined under this command.
     pub joined: Option<u64>,
     /// Its last window.
@@ -43,6 +46,8 @@ pub struct Progress {
     pub windows: BTreeMap<u64, WindowProgress>,
     /// The last evaluation of each miner by the leader.
     pub evaluations: BTreeMap<Uid, PeerEvaluation>,
+    /// The penalties of each miner that has had any: those of the last window with one, and that window.
+    pub penalties: BTreeMap<Uid, (u64, Vec<Penalty>)>,
     /// The last weights that a validator set.
     pub weights: BTreeMap<Uid, f64>,
     /// Entropy of the held-out text under its own unigram distribution, nats per token.
@@ -58,6 +63,7 @@ impl Progress {
             name: spec.name.clone(),
             uid: spec.uid,
             validates: spec.validates,
+            attacks: spec.adversary.is_some(),
             joined: None,
             last: None,
             message: None,
@@ -67,6 +73,7 @@ impl Progress {
             nodes: network.nodes.iter().map(node).collect(),
             windows: BTreeMap::new(),
             evaluations: BTreeMap::new(),
+            penalties: BTreeMap::new(),
             weights: BTreeMap::new(),
             unigram_entropy: network.data.unigram_entropy,
             first_outer_step: None,
@@ -109,6 +116,10 @@ impl Progress {
             }
             Entry::Evaluated { evaluation, .. } => {
                 self.evaluations.insert(evaluation.uid, evaluation);
+            }
+            Entry::Scored(scored) => {
+                let penalised = scored.sheet.verdict.peers.into_iter().filter(|peer| !peer.penalties.is_empty());
+                self.penalties.extend(penalised.map(|peer| (peer.uid, (scored.window.0, peer.penalties))));
             }
             Entry::Weights { weights, .. } => self.weights = weights,
             // Who has joined no longer waits for anything.
@@ -163,6 +174,7 @@ pub mod made_up {
             name: if uid == 0 { "validator-0".into() } else { format!("miner-{}", uid - 1) },
             uid: Uid(uid),
             validates: uid == 0,
+            attacks: false,
             joined: None,
             last: None,
             message: None,
@@ -172,6 +184,7 @@ pub mod made_up {
             nodes: (0..=miners).map(node).collect(),
             windows: BTreeMap::new(),
             evaluations: BTreeMap::new(),
+            penalties: BTreeMap::new(),
             weights: BTreeMap::new(),
             unigram_entropy: 3.301,
             first_outer_step: None,

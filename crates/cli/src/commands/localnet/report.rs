@@ -6,8 +6,9 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use templar_chain::{At, Chain, HttpChain};
+use templar_chain::{At, Chain};
 use templar_protocol::{Digest, Uid};
+use templar_subtensor::Subtensor;
 
 /// One window.
 #[derive(Debug, Serialize)]
@@ -29,6 +30,8 @@ pub struct Report {
     windows: Vec<WindowReport>,
     /// The miners' shares of the leader's weights on the chain.
     weights: BTreeMap<Uid, f64>,
+    /// The attackers and their attacks.
+    attackers: BTreeMap<Uid, &'static str>,
     first_outer_step_s: Option<f64>,
     elapsed_s: f64,
     unigram_entropy: f64,
@@ -56,6 +59,7 @@ impl Report {
         Self {
             windows: windows.collect(),
             weights,
+            attackers: network.nodes.iter().filter_map(|node| Some((node.uid, node.adversary.as_ref()?.kind))).collect(),
             first_outer_step_s: progress.first_outer_step.map(|time| time.as_secs_f64()),
             elapsed_s: begun.elapsed().as_secs_f64(),
             unigram_entropy: network.data.unigram_entropy,
@@ -68,7 +72,7 @@ impl Report {
 /// # Errors
 /// The chain does not answer.
 pub async fn chain_weights(network: &Network) -> miette::Result<BTreeMap<Uid, f64>> {
-    let chain = HttpChain::new(&network.chain_url()).into_diagnostic()?;
+    let chain = Subtensor::new(network.chain_url().parse().into_diagnostic()?);
     let rows = chain.weights(NETUID, At::Best).await.into_diagnostic()?;
     let row = rows.into_iter().find(|(uid, _)| *uid == Uid(0)).map(|(_, row)| row).unwrap_or_default();
     let total: f64 = row.iter().map(|(_, weight)| f64::from(*weight)).sum();

@@ -3,6 +3,7 @@
 //! `localnet.json` is written last and marks the directory as prepared; what a stopped preparation left is made anew.
 
 use super::LocalnetArgs;
+use super::adversary::{self, Adversaries, Role};
 use super::calibrate;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,19 @@ struct Config {
     /// The model directory that the run starts from. It is kept for a start that was interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start_from: Option<PathBuf>,
+    /// Attacking miners, whose uids come after the honest ones'.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    adversaries: Vec<Adversaries>,
+}
+
+impl Config {
+    fn attackers(&self) -> usize {
+        self.adversaries.iter().map(|adversaries| adversaries.count).sum()
+    }
+
+    fn nodes(&self) -> usize {
+        self.miners + self.validators + self.attackers()
+    }
 }
 
 /// A node of the network.
@@ -64,6 +78,8 @@ pub struct NodeSpec {
     pub validates: bool,
     /// Its directory.
     pub dir: PathBuf,
+    /// The attack that it plays, if any.
+    pub adversary: Option<Role>,
 }
 
 /// A prepared network.
@@ -87,6 +103,40 @@ pub struct Network {
     pub data: DataManifest,
     /// The model directory that the run starts from, if any.
     pub start_from: Option<PathBuf>,
+}
+
+/// A network as another command finds it, running or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Where its chain listens when it runs.
+    pub chain: SocketAddr,
+    /// Where its store listens when it runs.
+    pub store: SocketAddr,
+    /// The names of its validators.
+    pub validators: Vec<String>,
+}
+
+/// The network that was prepared in `dir`; none when there is none.
+///
+/// # Errors
+/// Its file is damaged.
+pub fn known(dir: &Path) -> miette::Result<Option<Known>> {
+    let path = dir.join(CONFIG);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let failed = || format!("the network in {} cannot be read", dir.display());
+    let text = std::fs::read(&path).into_diagnostic().wrap_err_with(failed)?;
+    let config: Config = serde_json::from_slice(&text).into_diagnostic().wrap_err_with(failed)?;
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Ok(Some(Known {
+        dir: dir.to_owned(),
+        chain: local(config.chain_port),
+        store: local(config.store_port),
+        validators: (0..config.validators).map(|i| format!("validator-{i}")).collect(),
+    }))
 }
 
 /// The preparation of a network.
@@ -134,13 +184,15 @@ impl Plan {
             store_port,
             paced: self.args.paced,
             start_from: self.args.start_from.as_deref().map(absolute).transpose()?,
+            adversaries: adversary::merged(&self.args.adversaries),
         };
-        if config.miners == 0 || config.validators == 0 || config.miners + config.validators > 200 {
+        if config.miners == 0 || config.validators == 0 || config.nodes() > 200 {
             return Err(miette!(
                 help = "give at least one of each, and at most 200 together",
-                "{} miners and {} validators make no network",
+                "{} miners, {} validators and {} attackers make no network",
                 config.miners,
-                config.validators
+                config.validators,
+                config.attackers()
             ));
         }
         self.make(&dir, &config)?;
@@ -162,6 +214,10 @@ impl Plan {
         if args.model.is_some() || args.inner_steps.is_some() || !args.data.is_empty() || args.start_from.is_some() {
             return Err(other("its own", "model, start, inner steps and data, which are part of its run".into()));
         }
+        if !args.adversaries.is_empty() && adversary::merged(&args.adversaries) != config.adversaries {
+            let were: Vec<String> = config.adversaries.iter().map(|kind| format!("{}={}", kind.kind, kind.count)).collect();
+            return Err(other("--adversary", if were.is_empty() { "not at all".into() } else { were.join(" and ") }));
+        }
         if args.paced && !config.paced {
             return Err(other("the wall clock,", "not with --paced".into()));
         }
@@ -182,7 +238,7 @@ impl Plan {
             Some(steps) => steps,
             None if config.paced => hparams.inner_steps,
             None => {
-                let nodes = config.miners + config.validators;
+                let nodes = config.nodes();
                 let engine = self.args.engine.divided(nodes).open()?;
                 calibrate::inner_steps(&hparams, nodes, self.threads(config), &engine)?
             }
@@ -197,17 +253,18 @@ impl Plan {
 
     fn threads(&self, config: &Config) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.args.threads.unwrap_or_else(|| (cores / (config.miners + config.validators)).max(1))
+        self.args.threads.unwrap_or_else(|| (cores / config.nodes()).max(1))
     }
 
     fn network(&self, dir: PathBuf, config: &Config) -> miette::Result<Network> {
         let hparams = super::super::params::load(&dir.join("hparams.json").to_string_lossy())?;
         let data = DataManifest::read(&dir.join("data")).into_diagnostic()?;
-        let nodes = node_names(config).enumerate().map(|(index, (validates, name))| NodeSpec {
+        let nodes = node_names(config).enumerate().map(|(index, (validates, name, adversary))| NodeSpec {
             uid: Uid(index as u16),
             dir: dir.join("nodes").join(&name),
             validates,
             name,
+            adversary,
         });
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Network {
@@ -276,9 +333,12 @@ impl Network {
     }
 }
 
-fn node_names(config: &Config) -> impl Iterator<Item = (bool, String)> + use<> {
-    let validators = (0..config.validators).map(|i| (true, format!("validator-{i}")));
-    validators.chain((0..config.miners).map(|i| (false, format!("miner-{i}"))))
+/// Every node in the order of uids: whether it validates, its name, its attack.
+fn node_names(config: &Config) -> impl Iterator<Item = (bool, String, Option<Role>)> + use<> {
+    let validators = (0..config.validators).map(|i| (true, format!("validator-{i}"), None));
+    let miners = (0..config.miners).map(|i| (false, format!("miner-{i}"), None));
+    let attackers = adversary::nodes(&config.adversaries, u16::try_from(config.validators + config.miners).unwrap_or(u16::MAX));
+    validators.chain(miners).chain(attackers.into_iter().map(|(name, role)| (false, name, Some(role))))
 }
 
 fn absolute(path: &Path) -> miette::Result<PathBuf> {
@@ -337,7 +397,7 @@ fn make_wallets(dir: &Path, config: &Config) -> miette::Result<Vec<AccountId>> {
     let root = dir.join("wallets");
     let _ = std::fs::remove_dir_all(&root);
     let wallets = WalletDir::new(root);
-    let keys = node_names(config).map(|(_, name)| Ok(wallets.new_hotkey(&name, HOTKEY).into_diagnostic()?.account_id()));
+    let keys = node_names(config).map(|(_, name, _)| Ok(wallets.new_hotkey(&name, HOTKEY).into_diagnostic()?.account_id()));
     keys.collect()
 }
 
@@ -345,7 +405,7 @@ fn make_access(dir: &Path, config: &Config) -> miette::Result<()> {
     let path = dir.join("access.json");
     let _ = std::fs::remove_file(&path);
     let mut file = AccessFile::load_or_new(&path).into_diagnostic()?;
-    for name in node_names(config).map(|(_, name)| name).chain([DATASET.to_owned()]) {
+    for name in node_names(config).map(|(_, name, _)| name).chain([DATASET.to_owned()]) {
         file.add_bucket(&name, true).into_diagnostic()?;
     }
     file.save(&path).into_diagnostic()
@@ -359,7 +419,7 @@ fn make_genesis(dir: &Path, config: &Config, accounts: &[AccountId]) -> miette::
         .iter()
         .zip(node_names(config))
         .enumerate()
-        .map(|(index, (hotkey, (validates, _)))| GenesisNeuron {
+        .map(|(index, (hotkey, (validates, ..)))| GenesisNeuron {
             hotkey: *hotkey,
             coldkey: *hotkey,
             stake: if validates { LEADER_STAKE - LEADER_STAKE / 10 * (index as u64).min(9) } else { 0 },

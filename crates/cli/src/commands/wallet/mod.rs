@@ -1,6 +1,6 @@
 //! `templar wallet`: keys in the Bittensor layout, in `btcli`'s words.
 //!
-//! Here are the commands that need no chain. What always holds: no secret is taken from the argument list unless that is insisted on, none is
+//! Here are the commands that need no chain; those that do are in [`super::onchain`]. What always holds: no secret is taken from the argument list unless that is insisted on, none is
 //! printed but a new phrase, once, on a terminal; nothing is replaced without `--overwrite`; `--dry-run` changes nothing.
 
 mod backup;
@@ -13,6 +13,7 @@ mod report;
 mod sign;
 pub mod source;
 
+use super::onchain::{keys, money};
 use clap::{Args, Subcommand};
 use miette::miette;
 use std::{
@@ -54,6 +55,24 @@ enum WalletCommand {
     Backup(backup::BackupArgs),
     /// Write a wallet back from its archive.
     Restore(backup::RestoreArgs),
+    /// Show the balance and the stakes of an account.
+    Balance(money::BalanceArgs),
+    /// Show the wallet's neurons on a subnet.
+    Overview(money::OverviewArgs),
+    /// Move balance to another account.
+    Transfer(money::TransferArgs),
+    /// Record the wallet's coldkey as the owner of its hotkey.
+    AssociateHotkey(keys::AssociateArgs),
+    /// Move all that belongs to a hotkey to another.
+    SwapHotkey(keys::SwapHotkeyArgs),
+    /// Schedule the move of all that belongs to the coldkey to another.
+    SwapColdkey(keys::SwapColdkeyArgs),
+    /// Show whether a move to another coldkey is scheduled.
+    SwapCheck(keys::SwapCheckArgs),
+    /// Show what an account says about itself on the chain.
+    GetIdentity(keys::GetIdentityArgs),
+    /// Say on the chain who the coldkey is.
+    SetIdentity(keys::SetIdentityArgs),
 }
 
 /// Where the wallets are.
@@ -85,7 +104,7 @@ impl WalletPath {
 ///
 /// # Errors
 /// A sentence, when the home folder is needed and unknown.
-fn open(path: Option<&Path>) -> miette::Result<WalletDir> {
+pub(super) fn open(path: Option<&Path>) -> miette::Result<WalletDir> {
     let given = path.unwrap_or(Path::new("~/.bittensor/wallets"));
     let Ok(below_home) = given.strip_prefix("~") else { return Ok(WalletDir::new(given)) };
     let home = std::env::home_dir().ok_or_else(|| miette!("the home folder is unknown: say where the wallets are with a full path"))?;
@@ -111,6 +130,15 @@ impl WalletArgs {
             WalletCommand::Verify(args) => return args.run(),
             WalletCommand::Backup(args) => args.run(),
             WalletCommand::Restore(args) => args.run(),
+            WalletCommand::Balance(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::Overview(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::Transfer(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::AssociateHotkey(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::SwapHotkey(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::SwapColdkey(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::SwapCheck(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::GetIdentity(args) => crate::runtime()?.block_on(args.run()),
+            WalletCommand::SetIdentity(args) => crate::runtime()?.block_on(args.run()),
         }
         .map(|()| ExitCode::SUCCESS)
     }

@@ -522,3 +522,47 @@ fn honest_miners_are_hardly_ever_wronged() {
     }
     assert!(windows > 10_000 && wronged * 1000 <= 5 * windows, "{wronged} of {windows} miner-windows");
 }
+
+#[test]
+fn who_does_not_help_is_held_and_comes_back() {
+    for seed in 0..20 {
+        let mut network = Network::new(seed);
+        let before = [HONEST, HONEST, HONEST, HONEST, Act::Flip, Act::Zero, Act::Work(0.9, 1.0)];
+        (0..2).for_each(|_| drop(network.step(&before)));
+        assert!(network.scorer.held().keys().all(|hotkey| *hotkey == key(4)), "seed {seed}: two evaluations hold nobody but who does harm");
+        (0..6).for_each(|_| drop(network.step(&before)));
+        assert_eq!(network.scorer.held().keys().copied().collect::<Vec<_>>(), [key(4), key(5)], "seed {seed}");
+        let mended = [HONEST; 7];
+        (0..40).for_each(|_| drop(network.step(&mended)));
+        assert_eq!(network.scorer.held().len(), 0, "seed {seed}: {:?}", network.scorer.held());
+    }
+}
+
+#[test]
+fn honest_miners_are_not_held() {
+    let held = |seed| {
+        let mut network = Network { relative_noise: 0.3, ..Network::new(seed) };
+        let windows = (0..20).map(|_| {
+            network.step(&[HONEST; 10]);
+            network.scorer.held().len()
+        });
+        windows.sum::<usize>()
+    };
+    let all: usize = (0..50).map(held).sum();
+    assert!(all <= 10, "{all} of 10,000 miner-windows");
+}
+
+#[test]
+fn shouting_costs_its_share_and_held_objects_are_credited() {
+    use crate::observation::Loudness;
+    let mut network = Network::new(1);
+    let mut observation = network.observation(&[HONEST; 4]);
+    observation.survey.loudness = Loudness::of(&[(Uid(0), 1.0), (Uid(1), 1.2), (Uid(2), 1.1), (Uid(3), 11.0)]);
+    observation.members[2].fate = Fate::Held { object: Digest::of(b"object") };
+    let verdict = network.scorer.observe(&observation).unwrap();
+    let credits: Vec<f64> = verdict.peers.iter().map(|peer| peer.credit.unwrap()).collect();
+    assert_eq!(credits[..3], [1.0; 3]);
+    assert!((credits[3] - 0.3).abs() < 1e-12, "{credits:?}");
+    assert!(verdict.peers[3].reason.contains("10.0 times"), "{}", verdict.peers[3].reason);
+    assert_eq!(verdict.peers[2].fate, "held");
+}

@@ -149,6 +149,15 @@ impl<'a> Scene<'a> {
     }
 }
 
+impl Scene<'_> {
+    /// A miner's last penalties and their window; none for who had none.
+    pub fn penalty(&self, uid: Uid) -> Option<String> {
+        let (window, penalties) = self.progress.penalties.get(&uid)?;
+        let kinds: Vec<&str> = penalties.iter().map(|penalty| penalty.kind.as_str()).collect();
+        Some(format!("{} in {window}", super::text::clean(&kinds.join(", "))))
+    }
+}
+
 /// The shares of `phases_ms`, the longest first.
 pub fn shares(phases_ms: &BTreeMap<String, u64>) -> Vec<(&str, u64, f64)> {
     let total: f64 = phases_ms.values().map(|ms| *ms as f64).sum();

@@ -22,13 +22,15 @@ struct Row<'a> {
     evaluation: Option<&'a PeerEvaluation>,
     weight: Option<f64>,
     fate: Option<(String, bool)>,
+    penalty: Option<String>,
 }
 
 impl<'a> Row<'a> {
     fn new(scene: &Scene<'a>, node: &'a NodeProgress) -> Self {
         let training = node.last.as_ref().and_then(|last| last.training.as_ref());
         let evaluation = scene.progress.evaluations.get(&node.uid);
-        Self { node, training, evaluation, weight: scene.progress.weights.get(&node.uid).copied(), fate: scene.fate(node.uid) }
+        let weight = scene.progress.weights.get(&node.uid).copied();
+        Self { node, training, evaluation, weight, fate: scene.fate(node.uid), penalty: scene.penalty(node.uid) }
     }
 }
 
@@ -48,9 +50,11 @@ fn miner_columns(rows: &[Row]) -> Vec<Column> {
     let pair = |pair: [f64; 2]| format!("{:.3}→{:.3}", pair[0], pair[1]);
     let scores = rows.iter().map(|row| score(row.evaluation)).collect();
     let fates = rows.iter().map(|row| fate(row.fate.as_ref())).collect();
-    vec![
+    let names = rows.iter().map(|row| Line::styled(row.node.name.clone(), if row.node.attacks { BAD } else { Style::new() })).collect();
+    let penalties = rows.iter().map(|row| row.penalty.clone().map_or_else(|| Line::from("-"), |what| Line::styled(what, BAD))).collect();
+    let mut columns = vec![
         Column::right(0, "uid", column(&|row| row.node.uid.to_string())),
-        Column::left(0, "miner", column(&|row| row.node.name.clone())),
+        Column::left(0, "miner", names),
         Column::left(4, "loss", trained(&|t| pair([t.entry_loss, t.last_loss]))),
         Column::right(7, "tok/s", trained(&|t| text::count(t.tokens_s))),
         Column::right(9, "steps", trained(&|t| t.steps.to_string())),
@@ -66,7 +70,11 @@ fn miner_columns(rows: &[Row]) -> Vec<Column> {
         Column::right(6, "advantage", rated(&|e| format!("{:.0} %", 100.0 * e.advantage))),
         Column::right(1, "weight", column(&|row| optional(row.weight.or(row.evaluation.map(|e| e.weight)), |w| format!("{w:.3}")))),
         Column::left(3, "object", fates),
-    ]
+    ];
+    if rows.iter().any(|row| row.penalty.is_some()) {
+        columns.insert(columns.len() - 1, Column::left(4, "penalty", penalties));
+    }
+    columns
 }
 
 fn score(evaluation: Option<&PeerEvaluation>) -> Line<'static> {

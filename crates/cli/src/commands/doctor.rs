@@ -1,0 +1,234 @@
+//! `templar doctor`: examines a node, before it is started or while it runs.
+
+use super::engine::args::{EngineFlags, RecomputeArg};
+use super::node::is_local;
+use crate::config;
+use clap::{Args, ValueEnum};
+use miette::IntoDiagnostic;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use templar_chain::{HttpChain, RealClock};
+use templar_engine::Environment;
+use templar_ops::check::{About, When};
+use templar_ops::checks;
+use templar_ops::doctor::{Selection, examine};
+use templar_ops::facts::Facts;
+use templar_ops::machine::Machine;
+use templar_ops::probe::is_running;
+use templar_ops::subject::{Role, Settings, Subject};
+use templar_protocol::Netuid;
+use templar_store::{Http, Reach};
+
+/// The exit code when the doctor itself could not work.
+const BROKEN: u8 = 3;
+
+/// Examines a node: what it needs, and whether it works. Exits 0, or 1 after a failure, 2 after warnings only, 3 when it cannot work itself.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// What the node does.
+    #[arg(long, value_name = "ROLE", default_value = "miner")]
+    role: RoleArg,
+    /// Only what makes sense before the node is started.
+    #[arg(long, conflicts_with = "live")]
+    preflight: bool,
+    /// Only what makes sense while the node runs. Without either, this follows from whether a node runs in --dir.
+    #[arg(long)]
+    live: bool,
+    /// Only these groups or checks; may be given several times.
+    #[arg(long, value_name = "GROUP|ID", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Repair what can be repaired safely: modes of files, missing directories, leftovers, damaged copies.
+    #[arg(long)]
+    fix: bool,
+    /// List the checks and run none.
+    #[arg(long)]
+    list: bool,
+    /// With --list, print the handbook's page.
+    #[arg(long, hide = true, requires = "list")]
+    markdown: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeFlags,
+}
+
+/// The settings of the node that is examined: those of `templar miner` and `templar validator`.
+#[derive(Debug, Args)]
+struct NodeFlags {
+    /// The chain's endpoint.
+    #[arg(long, env = "TEMPLAR_CHAIN", default_value = "http://127.0.0.1:9944", value_name = "URL")]
+    chain: String,
+    /// The subnet.
+    #[arg(long, env = "TEMPLAR_NETUID", default_value_t = 3)]
+    netuid: u16,
+    /// The folder of the wallets [default: ~/.bittensor/wallets].
+    #[arg(long, env = "BT_WALLET_PATH", value_name = "DIR")]
+    wallet_path: Option<PathBuf>,
+    /// The wallet.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    wallet: String,
+    /// The hotkey in the wallet.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    hotkey: String,
+    /// The node's bucket.
+    #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
+    bucket: Option<String>,
+    /// The node's directory.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Threads for training and codec [default: all cores].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// The hyper-parameters that are expected: a preset or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    params: Option<String>,
+    /// What training computes again instead of keeping it in the engine's memory.
+    #[arg(long, value_name = "WHAT", default_value = "none")]
+    recompute: RecomputeArg,
+    /// Whether moments are kept in host memory between windows.
+    #[arg(long, env = "TEMPLAR_OFFLOAD_MOMENTS")]
+    offload_moments: bool,
+    #[command(flatten)]
+    engine: EngineFlags,
+}
+
+/// What a node does, as it is named at the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RoleArg {
+    /// It trains.
+    Miner,
+    /// It judges.
+    Validator,
+    /// It judges, and publishes first.
+    Leader,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Miner => Self::Miner,
+            RoleArg::Validator => Self::Validator,
+            RoleArg::Leader => Self::Leader,
+        }
+    }
+}
+
+impl DoctorArgs {
+    /// Examines and prints.
+    ///
+    /// # Errors
+    /// Standard output is closed. What keeps the doctor itself from working is told on standard error, with exit code 3.
+    pub fn run(self) -> miette::Result<ExitCode> {
+        if self.list {
+            super::params::print(&self.catalogue()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        match self.report() {
+            Ok((text, code)) => {
+                super::params::print(&text)?;
+                Ok(ExitCode::from(code))
+            }
+            Err(report) => {
+                eprintln!("{report:?}");
+                Ok(ExitCode::from(BROKEN))
+            }
+        }
+    }
+
+    fn catalogue(&self) -> miette::Result<String> {
+        let all: Vec<_> = checks::all().iter().map(|check| check.about()).collect();
+        if self.markdown {
+            return Ok(page(&all));
+        }
+        if !self.json {
+            return Ok(all.iter().map(|about| format!("{:<26} {}\n", about.id, about.title)).collect());
+        }
+        let entries: Vec<_> = all.iter().map(|about| json!({ "id": about.id, "title": about.title, "group": about.group() })).collect();
+        Ok(serde_json::to_string_pretty(&entries).into_diagnostic()? + "\n")
+    }
+
+    fn report(&self) -> miette::Result<(String, u8)> {
+        let runs = self.node.dir.as_deref().and_then(is_running) == Some(true);
+        let when = if self.live || runs && !self.preflight { When::Live } else { When::Preflight };
+        let selection = Selection { only: self.only.clone(), when: Some(when) };
+        let chosen = selection.choose(checks::all(), self.role.into()).into_diagnostic()?;
+        let runtime = crate::runtime()?;
+        let report =
+            runtime.block_on(async { miette::Result::<_>::Ok(examine(chosen, &self.node.subject(self.role.into())?, self.fix).await) })?;
+        // A probe that hangs must not hold the process.
+        runtime.shutdown_background();
+        let text = if self.json { serde_json::to_string_pretty(&report).into_diagnostic()? + "\n" } else { report.table() };
+        Ok((text, report.exit_code()))
+    }
+}
+
+/// The handbook's page about the checks.
+fn page(all: &[About]) -> String {
+    let mut out = String::from(
+        "# The doctor's checks\n\nMade by `cargo xtask docs` from the binary; a test compares both. [How to use the doctor](README.md#examine-a-node).\n",
+    );
+    let mut group = "";
+    for about in all {
+        if about.group() != group {
+            group = about.group();
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\n## {group}\n");
+        }
+        let when = match about.when {
+            When::Preflight => "before the start",
+            When::Live => "while it runs",
+            When::Always => "always",
+        };
+        let roles: Vec<String> = about.roles.iter().map(ToString::to_string).collect();
+        let roles = if about.roles.len() == Role::ALL.len() { "all roles".to_owned() } else { roles.join(", ") };
+        let _ = write!(out, "\n### `{}`\n\n{} ({when}; {roles}).\n", about.id, capital(about.title));
+        let _ = write!(out, "\n* Why: {}.\n* To do: {}.\n", about.reason, about.remedy);
+    }
+    out
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + chars.as_str())
+}
+
+impl NodeFlags {
+    fn subject(&self, role: Role) -> miette::Result<Subject> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let settings = Settings {
+            role,
+            chain: self.chain.clone(),
+            netuid: Netuid(self.netuid),
+            wallet_path: super::wallet::open(self.wallet_path.as_deref())?.root().to_owned(),
+            wallet: self.wallet.clone(),
+            hotkey: self.hotkey.clone(),
+            bucket: self.bucket.clone(),
+            dir: self.dir.clone(),
+            threads: self.threads.unwrap_or(cores),
+            params: self.params.as_deref().map(super::params::load).transpose()?,
+            engine: self.engine.request(),
+            recompute: self.recompute.into(),
+            offload_moments: self.offload_moments,
+            config_file: config::config_path(),
+            env_file: config::env_path(),
+        };
+        let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
+        let chain = HttpChain::new(&self.chain).into_diagnostic()?.with_persistence(Duration::ZERO);
+        Ok(Subject {
+            settings,
+            variables: config::variables()?,
+            engines: Environment::of_process(),
+            machine: Machine::of_this_host(self.dir.as_deref()),
+            chain: Arc::new(chain),
+            clock: Arc::new(RealClock::new()),
+            http: Http::new(reach).into_diagnostic()?,
+            own_http: Http::new(Reach::Anywhere).into_diagnostic()?,
+            facts: Facts::default(),
+        })
+    }
+}
