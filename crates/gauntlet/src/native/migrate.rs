@@ -5,6 +5,7 @@ use super::quality::{WindowScore, level};
 use super::rules::NativeRules;
 use super::scorer::{PeerState, SCHEMA, Scorer};
 use crate::GradientScore;
+use crate::observation::MEMBERS_MAX;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use templar_protocol::{AccountId, Uid, Window};
@@ -75,8 +76,7 @@ impl Scorer {
         match serde_json::from_slice::<Version>(text)?.schema {
             None => Ok((migrate(rules, serde_json::from_slice(text)?)?, Loaded::Migrated)),
             Some(SCHEMA) => {
-                let mut scorer: Self = serde_json::from_slice(text)?;
-                scorer.check()?;
+                let mut scorer = Self::read(text)?;
                 let loaded = if *scorer.rules() == rules { Loaded::Same } else { Loaded::OtherRules };
                 scorer.adopt(rules);
                 Ok((scorer, loaded))
@@ -102,7 +102,14 @@ impl Scorer {
     /// Whether all that is kept is what a scorer keeps: a file may have been changed by hand.
     fn check(&self) -> Result<(), LoadError> {
         let fail = |what| Err(LoadError::Number { what });
+        let rules = self.rules();
+        if self.peers.len() > MEMBERS_MAX || self.counted.len() > rules.credit_windows {
+            return fail("a list that is longer than the rules keep");
+        }
         for state in self.peers.values() {
+            if state.scores.len() > rules.score_evaluations || state.credits.len() > rules.credit_windows {
+                return fail("a list that is longer than the rules keep");
+            }
             let unit = |value: f64| (0.0..=1.0).contains(&value);
             if !unit(state.standing) || state.standing == 0.0 {
                 return fail("standing");
@@ -142,7 +149,8 @@ fn migrate(rules: NativeRules, old: Old) -> Result<Scorer, LoadError> {
         let mut state = PeerState::new(*uid, since);
         state.last_evaluated = peer.scores.last().map(|entry| entry.window);
         let score = |entry: &OldScore| WindowScore { window: entry.window, score: entry.score, level: levels[&entry.window] };
-        state.scores = peer.scores.iter().map(score).collect();
+        let beyond = peer.scores.len().saturating_sub(scorer.rules().score_evaluations.max(1));
+        state.scores = peer.scores.iter().skip(beyond).map(score).collect();
         // Who was evaluated in a window had contributed to it.
         let credit = |window: &Window| {
             let credit = peer.scores.iter().any(|entry| entry.window == *window);

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use templar_protocol::{AccountId, Digest, Uid, Window};
 
+/// Robust deviations below the median agreement at which an object is looked at first. No score depends on it.
+const SUSPECT_DEVIATIONS: f64 = 3.0;
+
 /// Version of the kept structure.
 pub const SCHEMA: u32 = 2;
 
@@ -117,8 +120,16 @@ impl Scorer {
         self.schema
     }
 
-    /// Goes on under other rules.
+    /// Goes on under other rules, with no more kept than they keep.
     pub(super) fn adopt(&mut self, rules: NativeRules) {
+        fn newest<T>(kept: &mut VecDeque<T>, most: usize) {
+            kept.drain(..kept.len().saturating_sub(most));
+        }
+        newest(&mut self.counted, rules.credit_windows);
+        for state in self.peers.values_mut() {
+            newest(&mut state.scores, rules.score_evaluations);
+            newest(&mut state.credits, rules.credit_windows);
+        }
         self.rules = rules;
     }
 
@@ -145,7 +156,7 @@ impl Scorer {
     /// Who of the members whose objects were accepted is evaluated, in the order of evaluation: at most `uids_per_window` of them, drawn by
     /// `seed`, which nobody may have known when the objects were committed.
     pub fn choose(&self, seed: &Digest, members: &[Member], survey: &Survey) -> Vec<Chosen> {
-        let suspects = suspects(&self.rules, &survey.agreements);
+        let suspects = suspects(&survey.agreements);
         let accepted = members.iter().filter(|member| matches!(member.fate, Fate::Accepted { .. } | Fate::Held { .. }));
         let candidates: Vec<Candidate> = accepted
             .map(|member| Candidate {
@@ -331,7 +342,9 @@ impl Scorer {
 
     /// Drops what is older than the rules' memory. With more miners than places an evaluation has to last longer, by as much as it is rarer.
     fn age(&mut self, window: Window, accepted: usize) {
-        let period = (2 * accepted).div_ceil(self.rules.uids_per_window.max(1)).max(2) as u64 / 2;
+        // Not by one window alone: one in which few took part must not cost everybody the past.
+        let scored = self.peers.values().filter(|state| !state.scores.is_empty()).count();
+        let period = (2 * accepted.max(scored)).div_ceil(self.rules.uids_per_window.max(1)).max(2) as u64 / 2;
         let span = (self.rules.score_evaluations.max(1) as u64).saturating_mul(period);
         let oldest = self.counted.front().copied();
         for state in self.peers.values_mut() {
@@ -376,12 +389,12 @@ fn harm_check(rules: &NativeRules, score: &GradientScore) -> Option<Check> {
 }
 
 /// Miners whose objects agree with the others' far less than is usual.
-fn suspects(rules: &NativeRules, agreements: &[Agreement]) -> Vec<Uid> {
+fn suspects(agreements: &[Agreement]) -> Vec<Uid> {
     let cosines: Vec<f64> = agreements.iter().map(|agreement| agreement.cosine).collect();
     let Some(median) = quality::lower_median(cosines.clone()) else { return Vec::new() };
     let distances = cosines.iter().map(|cosine| (cosine - median).abs()).collect();
     let deviation = 1.4826 * quality::lower_median(distances).unwrap_or(0.0);
-    let least = median - rules.likeness.background_sigmas.min(3.0) * deviation;
+    let least = median - SUSPECT_DEVIATIONS * deviation;
     agreements.iter().filter(|agreement| agreement.cosine < least).map(|agreement| agreement.uid).collect()
 }
 

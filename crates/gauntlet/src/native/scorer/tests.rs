@@ -376,6 +376,17 @@ fn memory_is_bounded() {
 }
 
 #[test]
+fn a_window_without_miners_costs_nobody_the_past() {
+    let mut network = Network::new(1);
+    network.scorer = Scorer::new(NativeRules { uids_per_window: 2, ..NativeRules::default() });
+    network.settle(&[HONEST; 8], 30, 1);
+    let kept = |network: &Network| network.scorer.peers().map(|(_, state)| state.scores.len()).sum::<usize>();
+    let before = kept(&network);
+    network.step(&[Act::Absent; 8]);
+    assert_eq!((before, kept(&network)), (80, 80));
+}
+
+#[test]
 fn state_survives_text_exactly() {
     let mut network = Network::new(9);
     network.settle(&[HONEST, HONEST, Act::Flip, Act::Unreachable], 12, 1);
