@@ -22,7 +22,7 @@ use templar_protocol::messages::{Accepted, CheckpointPointer, CommitRead, DataRe
 use templar_protocol::{Digest, GlobalStep, Netuid, ParamSpec, ThetaDigest, Uid, Window, names};
 use templar_s3::{Access, BucketAccess, S3Config, Server, ServerHandle};
 use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY, Http, Reach, Secret};
-use templar_wallet::{Keypair, WalletDir};
+use templar_wallet::{Keypair, Overwrite, Slot, WalletDir};
 
 /// The subnet of the lab.
 pub const NETUID: Netuid = Netuid(3);
@@ -109,8 +109,9 @@ impl Lab {
         let chain = DevChain::in_memory(&genesis, BlockTime::Interval(3000)).unwrap();
         let keys = [Keypair::from_seed([1; 32]), Keypair::from_seed([2; 32])];
         let wallets = WalletDir::new(dir.path().join("wallets"));
-        wallets.write_hotkey("leader", "default", &keys[0]).unwrap();
-        wallets.write_hotkey("miner", "default", &keys[1]).unwrap();
+        for (wallet, key) in ["leader", "miner"].into_iter().zip(&keys) {
+            wallets.write(&Slot::hotkey(wallet, "default"), &key.clone().into(), None, Overwrite::No).unwrap();
+        }
         let access = Access::fixed(&[]).unwrap();
         // A second installation is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -36,20 +36,25 @@ impl Check for Balance {
 mod tests {
     use super::*;
     use crate::lab::*;
-    use templar_wallet::Keypair;
+    use templar_wallet::{AccountId, KeyType, Keypair, Overwrite, PublicKey, Slot};
+
+    fn write_coldkeypub(lab: &Lab, account: AccountId) {
+        let public = PublicKey { account, key_type: KeyType::Sr25519 };
+        lab.subject.wallets().write_public(&Slot::coldkey("miner"), &public, Overwrite::Yes).unwrap();
+    }
 
     #[tokio::test]
     async fn passes_for_the_registered_and_for_the_rich() {
         Lab::new().await.passes(&Balance).await;
         let lab = Lab::with(|genesis| _ = genesis.neurons.remove(1)).await;
-        lab.subject.wallets().write_coldkeypub("miner", lab.miner.public()).unwrap();
+        write_coldkeypub(&lab, lab.miner.public());
         lab.passes(&Balance).await;
     }
 
     #[tokio::test]
     async fn fails_for_the_poor() {
         let lab = Lab::with(|genesis| _ = genesis.neurons.remove(1)).await;
-        lab.subject.wallets().write_coldkeypub("miner", Keypair::from_seed([77; 32]).public()).unwrap();
+        write_coldkeypub(&lab, Keypair::from_seed([77; 32]).public());
         lab.fails(&Balance, "has 0").await;
     }
 }
