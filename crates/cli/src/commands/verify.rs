@@ -13,7 +13,7 @@ use templar_data::Endpoint;
 use templar_ops::verify::{Inputs, Outcome, Report, VerifyError, verify};
 use templar_protocol::Window;
 use templar_store::{Bucket, BucketConfig, BucketUrl, Http, Reach};
-use templar_subtensor::Subtensor;
+use templar_subtensor::{Network, Subtensor};
 
 /// Exit code when something published is not what follows.
 const DIFFERS: u8 = 3;
@@ -143,7 +143,7 @@ impl VerifyArgs {
 }
 
 fn open_chain(chain: &str) -> miette::Result<Arc<dyn Chain>> {
-    let network = chain.parse().into_diagnostic().wrap_err("--chain is no chain's endpoint")?;
+    let network = chain.parse::<Network>().into_diagnostic().wrap_err("--chain is no chain's endpoint")?;
     Ok(Arc::new(Subtensor::new(network)))
 }
 

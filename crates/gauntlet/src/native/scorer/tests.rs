@@ -277,13 +277,15 @@ fn a_replay_earns_nothing_and_its_victim_loses_nothing() {
 #[test]
 fn a_copy_is_one_however_widely_the_likenesses_are_spread() {
     // Whoever sends the opposite makes pairs of cosine −1: six robust deviations above the median may then be more than any cosine.
-    let mut network = Network { alike: vec![alike(5, 1, 1, 1.0)], spread: 0.3, ..Network::new(3) };
-    let (verdict, _) = (0..3).map(|_| network.step(&[HONEST; 6])).last().unwrap();
+    let judged = |cosine: f64| {
+        let mut network = Network { alike: vec![alike(5, 1, 1, cosine)], spread: 0.3, ..Network::new(3) };
+        network.step(&[HONEST; 6]);
+        network.step(&[HONEST; 6]).0
+    };
+    let verdict = judged(1.0);
     let check = verdict.of(Uid(5)).unwrap().checks.iter().find(|check| check.name == "replay").unwrap();
     assert!(!check.passed && check.required < 1.0, "{check:?}");
-    let mut alike_only = Network { alike: vec![alike(5, 1, 1, 0.9)], spread: 0.3, ..Network::new(3) };
-    let (verdict, _) = (0..3).map(|_| alike_only.step(&[HONEST; 6])).last().unwrap();
-    assert!(verdict.of(Uid(5)).unwrap().penalties.is_empty(), "what is usual in the window is no copy");
+    assert!(judged(0.9).of(Uid(5)).unwrap().penalties.is_empty(), "what is usual in the window is no copy");
 }
 
 #[test]
