@@ -137,7 +137,7 @@ mod tests {
         };
         assert_eq!(of("wallet.name"), (Some("of-file"), "file"));
         assert_eq!(of("wallet.hotkey"), (Some("of-flag"), "flag"));
-        assert_eq!(of("network.netuid"), (Some("3"), "default"));
+        assert_eq!(of("miner.recompute"), (Some("none"), "default"));
         assert_eq!(of("node.dir"), (None, "not"));
         assert!(settings(&config, &["wallet".to_owned()]).is_err());
     }

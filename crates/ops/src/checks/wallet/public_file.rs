@@ -1,6 +1,7 @@
 //! The file beside the hotkey that names its address names the address of that very key.
 
 use crate::check::prelude::*;
+use templar_wallet::WalletError;
 
 /// The file beside the hotkey that names its address names the address of that very key.
 pub struct PublicFile;
@@ -17,8 +18,12 @@ impl Check for PublicFile {
     }
 
     async fn run(&self, subject: &Subject) -> Outcome {
-        let key = subject.key().await?;
         let settings = &subject.settings;
+        // A pair that does not belong together does not even open.
+        if let Err(error @ WalletError::NotItsPublic { .. }) = subject.wallets().hotkey(&settings.wallet, &settings.hotkey) {
+            return Err(fail(error.to_string()));
+        }
+        let key = subject.key().await?;
         let listed = subject.wallets().list().map_err(|error| fail(error.to_string()))?;
         let entry = listed.iter().find(|entry| entry.wallet == settings.wallet && entry.hotkey == settings.hotkey);
         match entry.map(|entry| &entry.account) {
@@ -45,6 +50,6 @@ mod tests {
         let lab = Lab::new().await;
         let file = |wallet: &str| lab.subject.settings.wallet_path.join(wallet).join("hotkeys/defaultpub.txt");
         std::fs::copy(file("leader"), file("miner")).unwrap();
-        lab.fails(&PublicFile, "the file with the address says").await;
+        lab.fails(&PublicFile, "but the pub file beside it says").await;
     }
 }
