@@ -8,11 +8,12 @@ use miette::{IntoDiagnostic, WrapErr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use templar_chain::{Chain, HttpChain};
+use templar_chain::Chain;
 use templar_data::Endpoint;
 use templar_ops::verify::{Inputs, Outcome, Report, VerifyError, verify};
 use templar_protocol::Window;
 use templar_store::{Bucket, BucketConfig, BucketUrl, Http, Reach};
+use templar_subtensor::{Network, Subtensor};
 
 /// Exit code when something published is not what follows.
 const DIFFERS: u8 = 3;
@@ -30,7 +31,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "DIR|URL")]
     data: Option<String>,
     /// The chain, which says what drew the evaluation and where other validators' buckets are [default: a localnet's own, when it runs].
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL|NAME")]
     chain: Option<String>,
     /// Where fetched shards of the data set are kept [default: a temporary folder].
     #[arg(long, value_name = "DIR")]
@@ -96,7 +97,7 @@ impl VerifyArgs {
         let others = others.map(|name| store.bucket(name, &http)).collect::<miette::Result<_>>()?;
         let running = tokio::net::TcpStream::connect(store.network.chain).await.is_ok();
         let chain = match self.chain()? {
-            None if running => Some(http_chain(&format!("http://{}", store.network.chain))?),
+            None if running => Some(open_chain(&format!("http://{}", store.network.chain))?),
             chain => chain,
         };
         let mut data = self.data()?;
@@ -125,7 +126,7 @@ impl VerifyArgs {
     }
 
     fn chain(&self) -> miette::Result<Option<Arc<dyn Chain>>> {
-        self.chain.as_deref().map(http_chain).transpose()
+        self.chain.as_deref().map(open_chain).transpose()
     }
 
     fn data(&self) -> miette::Result<Vec<Endpoint>> {
@@ -141,8 +142,9 @@ impl VerifyArgs {
     }
 }
 
-fn http_chain(url: &str) -> miette::Result<Arc<dyn Chain>> {
-    Ok(Arc::new(HttpChain::new(url).into_diagnostic().wrap_err("--chain is no chain's endpoint")?))
+fn open_chain(chain: &str) -> miette::Result<Arc<dyn Chain>> {
+    let network = chain.parse::<Network>().into_diagnostic().wrap_err("--chain is no chain's endpoint")?;
+    Ok(Arc::new(Subtensor::new(network)))
 }
 
 fn endpoint(url: &BucketUrl, http: &Http) -> miette::Result<Endpoint> {

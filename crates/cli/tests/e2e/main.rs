@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the finding")]
 
+mod adversaries;
 mod doctor;
 mod errors;
 mod hostile;

@@ -88,7 +88,7 @@ pub struct LikenessRules {
     pub background_sigmas: f64,
     /// Up to this many objects in a window nothing is known of what they have in common; then `few_floor` holds instead.
     pub few_objects: usize,
-    /// Least plain cosine for so few objects.
+    /// Least plain cosine for so few objects; and from this cosine on two objects are copies, however widely a window's likenesses are spread.
     pub few_floor: f64,
     /// Earlier windows whose objects are compared with.
     pub memory_windows: usize,

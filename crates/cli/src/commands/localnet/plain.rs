@@ -87,3 +87,23 @@ pub fn farewell(network: &Network, progress: &Progress, interrupted: bool) {
         println!("see what it has learned: {program} generate --from {dir} --prompt \"fn main() {{\"");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::made_up;
+    use super::*;
+    use templar_node::journal::WindowEntry;
+
+    #[test]
+    fn a_line_names_who_was_refused_and_who_was_penalised() {
+        let mut progress = made_up::network(4);
+        let refused = [(Uid(4), "late: too late".to_owned())].into();
+        let told = WindowEntry { gathered: vec![Uid(1), Uid(2), Uid(3)], refused, held_out_loss: Some(3.5), ..WindowEntry::default() };
+        progress.windows.entry(7).or_default().entries.insert("validator-0".into(), told);
+        let penalty = |kind: &str, after| Penalty { kind: kind.into(), factor: 0.5, before: 2.0 * after, after, reason: "why".into() };
+        progress.penalties.insert(Uid(3), (7, vec![penalty("harmful", 0.5)]));
+        progress.penalties.insert(Uid(2), (6, vec![penalty("replay", 0.3)]));
+        let line = line(7, &progress.windows[&7], &progress);
+        assert!(line.ends_with("gathered 1,2,3  θ 00000000  weights -  refused 4 late  penalised 3 harmful (standing 0.50)"), "{line}");
+    }
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::observation::Likeness;
+use crate::observation::{Background, Likeness};
 use crate::test_noise::Noise;
 use crate::weights::Weights;
 use crate::{Losses, Measurement};
@@ -45,13 +45,15 @@ struct Network {
     alike: Vec<Likeness>,
     empty: Vec<Uid>,
     uncommitted: Vec<Uid>,
+    /// How widely the likenesses across windows are spread.
+    spread: f64,
 }
 
 impl Network {
     fn new(seed: u64) -> Self {
         let scorer = Scorer::new(NativeRules::default());
         let (noise, alike, empty, uncommitted) = (Noise(seed), vec![], vec![], vec![]);
-        Self { noise, scorer, window: 0, relative_noise: 0.1, own: 16, random: 32, mark: 0.5, alike, empty, uncommitted }
+        Self { noise, scorer, window: 0, relative_noise: 0.1, own: 16, random: 32, mark: 0.5, alike, empty, uncommitted, spread: 0.0 }
     }
 
     fn losses(&mut self, gain: f64, sequences: usize, marked: f64, mark: f64, spread: f64) -> Losses {
@@ -98,7 +100,12 @@ impl Network {
         });
         let members = members.collect();
         let alike = self.alike.iter().map(|pair| Likeness { other_window: Window(self.window - pair.other_window.0), ..pair.clone() });
-        let survey = Survey { alike: alike.collect(), empty: self.empty.clone(), ..Survey::default() };
+        let survey = Survey {
+            alike: alike.collect(),
+            empty: self.empty.clone(),
+            across: Background { pairs: 9, median: 0.1, deviation: self.spread },
+            ..Survey::default()
+        };
         Observation { window: Window(self.window), members, uncommitted: self.uncommitted.clone(), measurements, survey }
     }
 
@@ -265,6 +272,20 @@ fn a_replay_earns_nothing_and_its_victim_loses_nothing() {
     assert!(judged.checks.iter().any(|check| check.name == "replay" && !check.passed && check.observed == 0.97));
     assert!(judged.penalties.iter().any(|penalty| penalty.kind == "replay") && judged.reason.contains("uid 1"));
     assert!(verdict.of(Uid(1)).unwrap().penalties.is_empty());
+}
+
+#[test]
+fn a_copy_is_one_however_widely_the_likenesses_are_spread() {
+    // Whoever sends the opposite makes pairs of cosine −1: six robust deviations above the median may then be more than any cosine.
+    let judged = |cosine: f64| {
+        let mut network = Network { alike: vec![alike(5, 1, 1, cosine)], spread: 0.3, ..Network::new(3) };
+        network.step(&[HONEST; 6]);
+        network.step(&[HONEST; 6]).0
+    };
+    let verdict = judged(1.0);
+    let check = verdict.of(Uid(5)).unwrap().checks.iter().find(|check| check.name == "replay").unwrap();
+    assert!(!check.passed && check.required < 1.0, "{check:?}");
+    assert!(judged(0.9).of(Uid(5)).unwrap().penalties.is_empty(), "what is usual in the window is no copy");
 }
 
 #[test]

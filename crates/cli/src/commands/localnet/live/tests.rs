@@ -8,6 +8,7 @@ use super::scene::{Agreement, Scene, Setting};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use std::time::Duration;
+use templar_gauntlet::Penalty;
 use templar_node::journal::{PeerEvaluation, TrainingEntry, WindowEntry};
 use templar_protocol::{Digest, GlobalStep, Uid, Window};
 
@@ -108,6 +109,18 @@ fn snapshot(name: &str, screen: &str) {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(name, screen));
+}
+
+#[test]
+fn an_attacker_is_seen_with_what_it_is_penalised_for() {
+    let mut progress = lived(3, 13);
+    assert!(!screen(&progress, 160, 40).contains("penalty"), "a network in peace has no such column");
+    progress.nodes[3].name = "sign-flip-0".into();
+    progress.nodes[3].attacks = true;
+    let penalty = Penalty { kind: "harmful".into(), factor: 0.5, before: 1.0, after: 0.5, reason: "why".into() };
+    progress.penalties.insert(Uid(3), (12, vec![penalty]));
+    let screen = screen(&progress, 160, 40);
+    assert!(screen.contains("penalty") && screen.contains("sign-flip-0") && screen.contains("harmful in 12"), "{screen}");
 }
 
 fn troubled() -> Progress {
