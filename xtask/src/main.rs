@@ -4,6 +4,7 @@
 //! step's exit code. The steps share one target directory, so nothing is built twice that need not be.
 
 mod crates;
+mod peers;
 mod steps;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +31,12 @@ enum Task {
     },
     /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
     Engine,
+    /// Test against a program of others, installed for it in a pinned version.
+    Peers {
+        /// Which.
+        #[command(subcommand)]
+        peer: peers::Peer,
+    },
 }
 
 /// What the development chain is put to.
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => steps::test(),
         Task::Engine => steps::engine(),
+        Task::Peers { peer } => peers::run(peer),
         Task::Chain { what } => steps::chain(&what.arguments()),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),
     };

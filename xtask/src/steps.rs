@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`, cheapest first; the tests themselves come last, so that their summary closes the log.
 
-use crate::crates;
+use crate::{crates, peers};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -28,6 +28,7 @@ pub fn test() -> Result<(), Failure> {
     log.step("documentation", || run(command("cargo", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings")))?;
     log.step("build of the tests", || cargo(&["nextest", "run", "--workspace", "--no-run"]))?;
     log.step("plugin for the tests", engine)?;
+    log.step("peers", peers::run_installable)?;
     log.step("doc tests", || cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
     let tests = log.step("tests", || cargo(&["nextest", "run", "--workspace"]));
     log.print();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "protocol",
     "wallet",
     "codec",
@@ -17,6 +17,7 @@ const LAYERS: [&str; 15] = [
     "s3",
     "chain",
     "chain-rpc",
+    "subtensor",
     "node",
     "cli",
 ];

@@ -222,7 +222,7 @@ impl DevChain {
         }))
     }
 
-    async fn send(&self, by: &dyn Signer, call: Call, wait: Wait) -> Result<Submitted> {
+    pub(crate) async fn send(&self, by: &dyn Signer, call: Call, wait: Wait) -> Result<Submitted> {
         let (genesis, nonce) = {
             let engine = self.engine();
             (engine.genesis_hash(), engine.next_nonce(&by.account_id()))
@@ -357,7 +357,7 @@ impl Chain for DevChain {
         version_key: u64,
         wait: Wait,
     ) -> Result<WeightsReport> {
-        Ok(self.send(by, Call::SetWeights { netuid, weights: weights.to_vec(), version_key }, wait).await?.into_weights())
+        self.put_weights_as_wanted(by, netuid, weights, version_key, wait).await
     }
 
     async fn register(&self, coldkey: &dyn Signer, netuid: Netuid, hotkey: &AccountId, max_price: u64, wait: Wait) -> Result<Registered> {

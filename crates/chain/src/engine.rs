@@ -472,7 +472,7 @@ impl Engine {
     }
 
     pub(crate) fn price(&self, netuid: Netuid) -> Result<u64> {
-        let flow = self.pending.flows.get(&netuid);
+        let flow = self.state().flows.get(&netuid);
         flow.map(|flow| flow.burn).ok_or_else(|| ChainError::not_found(format!("subnet {netuid}")))
     }
 

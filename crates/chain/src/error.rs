@@ -18,8 +18,12 @@ pub enum PoolCode {
     Future,
     /// The signer is unknown to the chain, or cannot pay.
     Payment,
+    /// The block that its era begins at is no longer known: the transaction was signed too long ago.
+    AncientBirthBlock,
     /// The runtime's own reason, by its number (spec chain-and-wallet §B.5).
     Custom(u8),
+    /// Another reason of the pool, by the number of its JSON-RPC error, for example 1014: a transaction with this nonce waits already.
+    Other(i32),
 }
 
 /// What went wrong, why, and what to do.
@@ -27,7 +31,7 @@ pub enum PoolCode {
 #[non_exhaustive]
 pub enum ChainError {
     /// The chain could not be reached, or answered nonsense.
-    #[error("the chain at {endpoint} did not answer: {why}{}", if *.retryable { "; try again" } else { "; check that the endpoint is a Templar development chain" })]
+    #[error("the chain at {endpoint} did not answer: {why}{}", if *.retryable { "; try again" } else { "; check that the endpoint is the chain you mean" })]
     Transport {
         /// Where it was asked.
         endpoint: String,
@@ -35,6 +39,18 @@ pub enum ChainError {
         why: String,
         /// Whether trying again can help.
         retryable: bool,
+    },
+    /// The endpoint serves another chain than the one that is meant. Nothing was sent to it.
+    #[error(
+        "the chain at {endpoint} has the genesis hash {found} and not {expected}: it is another network; name the right endpoint or network"
+    )]
+    WrongNetwork {
+        /// Where it was asked.
+        endpoint: String,
+        /// The genesis hash that is meant, 64 hexadecimal digits.
+        expected: String,
+        /// The genesis hash found.
+        found: String,
     },
     /// The pool refused the transaction; it left no trace.
     #[error("the chain refused the transaction before running it ({code:?}): {meaning}")]

@@ -21,6 +21,7 @@ pub mod quant;
 pub mod refusal;
 pub mod section;
 mod select;
+pub mod sketch;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +31,4 @@ pub use container::{Expect, HEADER_BYTES, Header, Opened, max_object_bytes, open
 pub use describe::describe;
 pub use layout::{CodecConfig, Layout, LayoutError, ParamLayout};
 pub use refusal::Refusal;
+pub use sketch::{SKETCH_LEN, Sketch};

@@ -6,11 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Loss of each sequence before and after an update, in nats per token; both have one entry for each sequence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Losses {
     /// Before the update.
+    #[serde(with = "crate::exact::list")]
     pub before: Vec<f64>,
     /// After the update, the same sequences in the same order.
+    #[serde(with = "crate::exact::list")]
     pub after: Vec<f64>,
 }
 

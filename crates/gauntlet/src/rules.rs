@@ -3,6 +3,7 @@
 //! A rule set is a JSON file in `crates/gauntlet/rules/`, built into the binary. What always holds: a rule set that exists as a value
 //! has passed [`RuleSet::validate`], so every number is finite and in its range, and equal digests mean equal rules.
 
+use crate::native::NativeRules;
 use crate::reference::ReferenceRules;
 use serde::{Deserialize, Serialize};
 use templar_protocol::Digest;
@@ -11,7 +12,8 @@ use templar_protocol::Digest;
 pub const RULES_BYTES_MAX: usize = 64 * 1024;
 
 /// The rule sets of this build, by name.
-const EMBEDDED: [(&str, &str); 1] = [("templar-2.1", include_str!("../rules/templar-2.1.json"))];
+const EMBEDDED: [(&str, &str); 2] =
+    [("templar-2.1", include_str!("../rules/templar-2.1.json")), ("native-1", include_str!("../rules/native-1.json"))];
 
 /// Why a text is no rule set.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,9 @@ pub struct OutOfRange {
 #[serde(tag = "family", content = "parameters", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rules {
     /// The rules of the Python reference, number by number.
-    Reference(ReferenceRules),
+    Reference(Box<ReferenceRules>),
+    /// The native rules: weight follows the estimated contribution.
+    Native(Box<NativeRules>),
 }
 
 /// A rule set: a name, a version and the parameters.
@@ -115,6 +119,7 @@ impl RuleSet {
     pub fn validate(&self) -> Result<(), RulesError> {
         let checked = match &self.rules {
             Rules::Reference(rules) => rules.validate(),
+            Rules::Native(rules) => rules.validate(),
         };
         let version = in_range("version", f64::from(self.version), self.version >= 1, "at least 1");
         checked.and(version).map_err(|e| RulesError::Range { name: self.name.clone(), key: e.key, value: e.value, want: e.want })

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use templar_gauntlet::{Check, Chosen, Dispute, Judgement, Likeness, Losses, Penalty, ScoreSheet, Seed};
 use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 
 /// Version of the entries.
@@ -101,6 +102,15 @@ pub enum Entry {
         #[serde(flatten)]
         evaluation: PeerEvaluation,
     },
+    /// A validator judged a member that it did not measure in this window.
+    Judged {
+        /// The window.
+        window: Window,
+        /// What the window has shown of it.
+        judgement: Box<Judgement>,
+    },
+    /// A validator has scored a window.
+    Scored(Box<ScoredEntry>),
     /// Weights were put on the chain.
     Weights {
         /// The window.
@@ -141,6 +151,7 @@ pub enum Entry {
 
 /// A miner as a validator measured it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PeerEvaluation {
     /// The miner.
     pub uid: Uid,
@@ -152,16 +163,91 @@ pub struct PeerEvaluation {
     pub gradient_score: f64,
     /// Standard error of the gradient score over the sequences.
     pub standard_error: f64,
-    /// Binary moving average of "own data gains more than random data".
-    pub binary_average: f64,
-    /// Ordinal of the rating.
-    pub ordinal: f64,
+    /// Share of the pairs of an own and a random sequence in which the own one gained more; 0.5 without training on own data.
+    pub advantage: f64,
+    /// Mean credit of the recent windows, in [0, 1].
+    pub credit: f64,
+    /// The factor for the mark of own data, in [0, 1].
+    pub work: f64,
+    /// The factor that offences have left, in (0, 1].
+    pub standing: f64,
+    /// Mean gradient score in units of the common level.
+    pub quality: f64,
     /// The weight that it would get now.
     pub weight: f64,
+    /// Losses of each own sequence, nats per token.
+    #[serde(default)]
+    pub own: Losses,
+    /// Losses of each random sequence, nats per token.
+    #[serde(default)]
+    pub random: Losses,
+    /// Every comparison that decided something.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// Penalties of this window, in order.
+    #[serde(default)]
+    pub penalties: Vec<Penalty>,
     /// What the measurement has shown, in words.
     pub reason: String,
     /// Where the weight comes from, in words.
     pub weight_reason: String,
+}
+
+/// Most pairs of alike objects that an entry of the journal names; the sheet has all.
+const ALIKE_NOTED: usize = 64;
+
+/// How a validator scored a window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredEntry {
+    /// The window.
+    pub window: Window,
+    /// Name of the rule set.
+    pub rules: String,
+    /// Digest of the rule set.
+    pub rules_digest: Digest,
+    /// Digest of the manifest that decided the window.
+    pub manifest: Digest,
+    /// What drew the evaluation.
+    pub seed: Seed,
+    /// Who was to be evaluated, in this order, and why.
+    pub chosen: Vec<Chosen>,
+    /// Of those, who was not reached because time was over.
+    pub left_out: Vec<Uid>,
+    /// Why the window counts for nobody, if so.
+    pub void: Option<String>,
+    /// The pairs of objects that are most alike.
+    pub alike: Vec<Likeness>,
+    /// What the manifest and this validator do not agree in.
+    pub disputes: Vec<Dispute>,
+    /// Digest of the scorer's state before and after.
+    pub state: [Digest; 2],
+    /// Digest of the published sheet; none when it could not be published.
+    pub sheet: Option<Digest>,
+    /// Where the weights come from as a whole, in words.
+    pub reason: String,
+}
+
+impl ScoredEntry {
+    /// The entry of `sheet`, which was published with the digest `published`.
+    pub fn new(sheet: ScoreSheet, published: Option<Digest>) -> Self {
+        let mut alike = sheet.observation.survey.alike;
+        alike.truncate(ALIKE_NOTED);
+        Self {
+            window: sheet.observation.window,
+            rules: sheet.rules,
+            rules_digest: sheet.rules_digest,
+            manifest: sheet.manifest,
+            seed: sheet.seed,
+            chosen: sheet.chosen,
+            left_out: sheet.left_out,
+            void: sheet.verdict.void,
+            alike,
+            disputes: sheet.disputes,
+            state: [sheet.state_before, sheet.state_after],
+            sheet: published,
+            reason: sheet.weights.reason,
+        }
+    }
 }
 
 /// A window as a node lived it.

@@ -10,6 +10,7 @@
 //! 5. [`journal`], [`timeline`] and [`profile`]: what a node tells about itself.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bench;
 pub mod context;
 pub mod decide;
 pub mod effect;

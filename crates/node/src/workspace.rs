@@ -143,6 +143,11 @@ impl Workspace {
         &self.timeline
     }
 
+    /// The run's hyper-parameters.
+    pub fn hparams(&self) -> &Hparams {
+        &self.hparams
+    }
+
     /// The parameters' names and shapes.
     pub fn specs(&self) -> &[ParamSpec] {
         self.trainer.specs()

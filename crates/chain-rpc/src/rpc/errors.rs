@@ -73,7 +73,9 @@ pub(super) fn pool(error: &ChainError) -> RpcError {
         PoolCode::Stale => "Transaction is outdated".to_owned(),
         PoolCode::Future => "Transaction will be valid in the future".to_owned(),
         PoolCode::Payment => "Inability to pay some fees (e.g. account balance too low)".to_owned(),
+        PoolCode::AncientBirthBlock => "Transaction has an ancient birth block".to_owned(),
         PoolCode::Custom(number) => format!("Custom error: {number}"),
+        PoolCode::Other(number) => return RpcError::new(i64::from(*number), meaning.clone(), None),
     };
     tracing::debug!(%known, %meaning, "a transaction was not taken");
     RpcError::new(1010, "Invalid Transaction", Some(known.into()))

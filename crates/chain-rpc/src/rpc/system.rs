@@ -3,6 +3,7 @@
 use super::{Face, Params, RpcError};
 use crate::version::IMPL_NAME;
 use serde_json::{Value, json};
+use templar_chain::BlockTime;
 
 /// Every method, subscriptions included.
 pub(super) const METHODS: [&str; 54] = [
@@ -75,7 +76,13 @@ pub(super) fn call(face: &Face, method: &str, params: &Params) -> Option<Result<
         "system_chainType" => json!("Development"),
         "system_nodeRoles" => json!(["Authority"]),
         "system_peers" => json!([]),
-        "system_properties" => json!({ "isEthereum": false, "ss58Format": 42, "tokenDecimals": 9, "tokenSymbol": "TAO" }),
+        "system_properties" => {
+            let time = face.chain().block_time();
+            json!({
+                "isEthereum": false, "ss58Format": 42, "tokenDecimals": 9, "tokenSymbol": "TAO",
+                "virtualTime": matches!(time, BlockTime::Virtual(_)), "blockTimeMs": time.interval_ms(),
+            })
+        }
         "system_health" => json!({ "peers": 0, "isSyncing": false, "shouldHavePeers": false }),
         "system_syncState" => json!({ "startingBlock": 0, "currentBlock": head(), "highestBlock": head() }),
         "system_accountNextIndex" | "account_nextIndex" => return Some(params.account(0).map(|who| face.chain().next_nonce(&who).into())),

@@ -8,6 +8,7 @@ use crate::{
     event::Event,
     header::blake2_256,
     state::{HashCommit, State, Subnet, TimelockedCommit},
+    timelocked::COMMIT_REVEAL_VERSION,
     types::SubnetRules,
     weights::max_upscale,
 };
@@ -16,8 +17,6 @@ use templar_protocol::{AccountId, Netuid, Uid};
 
 /// Commits of one hotkey that are not yet revealed: in all by hash, in one epoch under the beacon.
 const COMMITS_MAX: usize = 10;
-/// The version of the scheme under the beacon.
-pub const COMMIT_REVEAL_VERSION: u16 = 4;
 
 impl State {
     pub(super) fn set_weights(

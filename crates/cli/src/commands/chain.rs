@@ -9,9 +9,10 @@ use miette::{IntoDiagnostic, WrapErr, bail, miette};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
-use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, HttpChain, Metagraph, Registered, Wait};
+use templar_chain::{At, BlockTime, Chain as _, DevChain, GenesisConfig, Metagraph, Registered, Wait};
 use templar_chain_rpc::Control;
 use templar_protocol::{AccountId, Netuid};
+use templar_subtensor::Subtensor;
 
 /// Rao in one TAO or alpha.
 const RAO: f64 = 1e9;
@@ -159,6 +160,12 @@ struct Target {
     json: bool,
 }
 
+impl Target {
+    async fn connect(&self) -> miette::Result<Subtensor> {
+        Subtensor::connect(self.chain.parse().into_diagnostic()?).await.into_diagnostic()
+    }
+}
+
 #[derive(Debug, Args)]
 struct MetagraphArgs {
     #[command(flatten)]
@@ -246,7 +253,7 @@ impl ServeArgs {
 
 impl MetagraphArgs {
     async fn run(self) -> miette::Result<()> {
-        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let chain = self.target.connect().await?;
         let metagraph = chain.metagraph(self.target.netuid, At::Best).await.into_diagnostic()?;
         if self.target.json {
             println!("{}", serde_json::to_string(&metagraph).into_diagnostic()?);
@@ -257,7 +264,8 @@ impl MetagraphArgs {
     }
 }
 
-fn table(metagraph: &Metagraph) -> String {
+/// The neurons of a subnet, one a line.
+pub fn table(metagraph: &Metagraph) -> String {
     let mut out = format!("subnet {}, block {}, last epoch at block {}\n", metagraph.netuid, metagraph.block, metagraph.last_epoch_block);
     let header = format!(
         "{:>4}  {:<48}  {:>14}  {:<6}  {:>9}  {:>9}  {:>12}",
@@ -289,7 +297,7 @@ impl RegisterArgs {
         let wallets = self.wallets.dir()?;
         let hotkey = wallets.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?.public();
         let payer = wallets.hotkey(&self.wallet, self.payer.as_ref().unwrap_or(&self.hotkey)).into_diagnostic()?;
-        let chain = HttpChain::connect(&self.target.chain).await.into_diagnostic()?;
+        let chain = self.target.connect().await?;
         let registered = chain.register(&payer, self.target.netuid, &hotkey, self.max_price, Wait::InBlock).await;
         let registered = registered.map_err(|e| miette!("{hotkey} was not registered: {e}"))?;
         println!("{}", shown(&hotkey, &registered, self.target.json));

@@ -1,14 +1,17 @@
 //! `templar miner` and `templar validator`: one node each, until a signal asks it to drain.
 
 use super::engine::args::{EngineFlags, RecomputeArg};
+use super::network::{NetuidFlag, NetworkFlags};
+use super::reference::ReferenceFlags;
+use super::wallet::flags::{PasswordFlags, WalletFlags};
 use crate::signals::{StopReason, wait_for_stop};
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use templar_chain::{Chain, ChainError, Clock, HttpChain, PacedClock, RealClock};
+use templar_chain::{Chain, ChainError, Clock, PacedClock, RealClock};
 use templar_model::Recompute;
 use templar_node::context::{Context, Identity};
 use templar_node::journal::{Entry, Journal};
@@ -19,32 +22,26 @@ use templar_node::validator::driver::Validator;
 use templar_node::validator::start::StartRun;
 use templar_protocol::Netuid;
 use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
-use templar_wallet::Signer;
+use templar_subtensor::{Network, Subtensor};
+use templar_wallet::{Keypair, Signer};
 
 /// What miners and validators have in common.
 #[derive(Clone, Debug, Args)]
 pub struct NodeArgs {
-    /// The chain's endpoint.
-    #[arg(long, env = "TEMPLAR_CHAIN", default_value = "http://127.0.0.1:9944", value_name = "URL")]
-    chain: String,
-    /// The subnet.
-    #[arg(long, env = "TEMPLAR_NETUID", default_value_t = 3)]
-    netuid: u16,
-    /// The folder of the wallets [default: ~/.bittensor/wallets].
-    #[arg(long, env = "BT_WALLET_PATH", value_name = "DIR")]
-    wallet_path: Option<PathBuf>,
-    /// The wallet.
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    wallet: String,
-    /// The hotkey in the wallet.
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    hotkey: String,
+    #[command(flatten)]
+    network: NetworkFlags,
+    #[command(flatten)]
+    netuid: NetuidFlag,
+    #[command(flatten)]
+    wallet: WalletFlags,
+    #[command(flatten)]
+    password: PasswordFlags,
     /// This node's bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
     bucket: Option<String>,
-    /// The node's directory: private state, data and journal.
+    /// The node's directory: private state, data and journal [default: below ~/.local/share/templar, by project, wallet and hotkey].
     #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    dir: Option<PathBuf>,
     /// Threads for training and codec [default: all cores].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -56,6 +53,8 @@ pub struct NodeArgs {
     profile_windows: u32,
     #[command(flatten)]
     engine: EngineFlags,
+    #[command(flatten)]
+    reference: ReferenceFlags,
     /// Stop when standard input is closed.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -99,19 +98,19 @@ impl MinerArgs {
     /// # Errors
     /// It cannot join, or something failed that waiting would not mend.
     pub fn run(self) -> miette::Result<ExitCode> {
-        let opened = self.node.open_dir()?;
-        let Some(lock) = opened else {
+        let dir = self.node.dir("miner")?;
+        let Some(lock) = open_dir(&dir)? else {
             if self.resync {
-                let request = self.node.dir.join(RESYNC_REQUEST);
+                let request = dir.join(RESYNC_REQUEST);
                 std::fs::write(&request, b"").into_diagnostic().wrap_err_with(|| format!("{} cannot be written", request.display()))?;
-                println!("the miner in {} will load the newest checkpoint before its next window", self.node.dir.display());
+                println!("the miner in {} will load the newest checkpoint before its next window", dir.display());
                 return Ok(ExitCode::SUCCESS);
             }
-            return Err(self.node.in_use());
+            return Err(in_use(&dir));
         };
-        let executor = self.node.engine.open()?.executor;
+        let executor = self.node.reference.engine(&self.node.engine).open()?.executor;
         let (offload_moments, recompute) = (self.offload_moments, self.recompute.into());
-        self.node.serve("miner", lock, move |ctx, settings, stop| async move {
+        self.node.serve("miner", dir, lock, move |ctx, settings, stop| async move {
             let settings = NodeSettings { offload_moments, recompute, ..settings };
             let (miner, position) = Miner::join(ctx, &settings, executor).await?;
             miner.run(position, &stop).await
@@ -132,9 +131,10 @@ impl ValidatorArgs {
             }
             _ => None,
         };
-        let lock = self.node.open_dir()?.ok_or_else(|| self.node.in_use())?;
-        let executor = self.node.engine.open()?.executor;
-        self.node.serve("validator", lock, |ctx, settings, stop| async move {
+        let dir = self.node.dir("validator")?;
+        let lock = open_dir(&dir)?.ok_or_else(|| in_use(&dir))?;
+        let executor = self.node.reference.engine(&self.node.engine).open()?.executor;
+        self.node.serve("validator", dir, lock, |ctx, settings, stop| async move {
             let joining = Validator::join(ctx, &settings, executor, start.as_ref());
             let (validator, position) = joining.await?;
             validator.run(position, &stop).await
@@ -143,44 +143,33 @@ impl ValidatorArgs {
 }
 
 impl NodeArgs {
-    /// Makes the node's directory and locks it for this process; `None` when another process has it.
-    fn open_dir(&self) -> miette::Result<Option<File>> {
-        make_dir(&self.dir).into_diagnostic()?;
-        let path = self.dir.join("lock");
-        let failed = || format!("the directory {} cannot be used", self.dir.display());
-        let file = File::options().create(true).truncate(false).write(true).open(&path).into_diagnostic().wrap_err_with(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).into_diagnostic().wrap_err_with(failed),
+    /// The node's directory, whether given or by default.
+    fn dir(&self, role: &str) -> miette::Result<PathBuf> {
+        match &self.dir {
+            Some(dir) => Ok(dir.clone()),
+            None => self.reference.default_dir(role, &self.wallet.wallet(), &self.wallet.hotkey()),
         }
     }
 
-    fn in_use(&self) -> miette::Report {
-        miette!(
-            help = "stop the other process, or give this one a directory of its own with --dir",
-            "another node is running in {}",
-            self.dir.display()
-        )
-    }
-
-    fn serve<F, R>(self, role: &str, lock: File, work: F) -> miette::Result<ExitCode>
+    fn serve<F, R>(self, role: &str, dir: PathBuf, lock: File, work: F) -> miette::Result<ExitCode>
     where
         F: FnOnce(Arc<Context>, NodeSettings, Stop) -> R,
         R: Future<Output = Result<(), NodeError>>,
     {
         let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-        let expected = self.params.as_deref().map(super::params::load).transpose()?;
+        let expected = self.reference.params(self.params.as_deref()).map(super::params::load).transpose()?;
+        // Before the runtime: an encrypted key takes seconds, and perhaps a person.
+        let key = self.wallet.open_hotkey(&self.password)?;
         let runtime = crate::runtime()?;
         let code = runtime.block_on(async {
             let stop = Stop::default();
-            let joined = self.context(role, threads);
+            let joined = self.context(role, &dir, key, threads);
             let ctx = tokio::select! {
                 ctx = joined => ctx?,
                 reason = wait_for_stop(self.exit_with_parent) => return Ok(reason.into_diagnostic()?.exit_code()),
             };
             let settings = NodeSettings {
-                dir: self.dir.clone(),
+                dir: dir.clone(),
                 threads,
                 expected,
                 profile_windows: self.profile_windows,
@@ -204,41 +193,55 @@ impl NodeArgs {
         code
     }
 
-    async fn context(&self, role: &str, threads: usize) -> miette::Result<Arc<Context>> {
-        let key = super::wallet::open(self.wallet_path.as_deref())?.hotkey(&self.wallet, &self.hotkey).map_err(|error| {
-            let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
-            miette!(help = help, "the hotkey cannot be used: {error}")
-        })?;
-        let http_chain = HttpChain::new(&self.chain).into_diagnostic()?;
-        let info = wait_for_chain(&http_chain).await?;
+    async fn context(&self, role: &str, dir: &Path, key: Keypair, threads: usize) -> miette::Result<Arc<Context>> {
+        let network = self.network.network()?;
+        let chain = Subtensor::new(network.clone());
+        let info = wait_for_chain(&chain).await?;
         let clock: Arc<dyn Clock> = if info.virtual_time {
-            Arc::new(PacedClock::connect(&self.chain, &key.account_id().to_string()).await.into_diagnostic()?)
+            Arc::new(PacedClock::connect(&paced_endpoint(&network), &key.account_id().to_string()).await.into_diagnostic()?)
         } else {
             Arc::new(RealClock::new())
         };
-        let netuid = Netuid(self.netuid);
+        let netuid = Netuid(self.netuid.netuid()?);
         let hotkey = key.account_id();
-        let uid = http_chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
+        let uid = chain.uid_of(netuid, &hotkey).await.into_diagnostic()?;
         let uid = uid
-            .ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: self.netuid })
+            .ok_or_else(|| templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 })
             .into_diagnostic()?;
-        let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
+        let reach = if network.endpoints().iter().all(|endpoint| is_local(endpoint)) { Reach::Anywhere } else { Reach::Public };
         let bucket =
             self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
         let url = BucketUrl::parse(bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
         let config = BucketConfig { credentials: Credentials::from_env(), ..BucketConfig::anonymous(url) };
         let own_http = Http::new(Reach::Anywhere).into_diagnostic()?;
         let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
-        let journal = Journal::open(&self.dir)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("the journal in {} cannot be written", self.dir.display()))?;
+        let journal =
+            Journal::open(dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", dir.display()))?;
         let http = Http::new(reach).into_diagnostic()?;
-        let ctx = Context::new(Arc::new(http_chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
+        let ctx = Context::new(Arc::new(chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
-        println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", self.dir.display());
+        println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", dir.display());
         Ok(Arc::new(ctx))
     }
+}
+
+/// Makes a node's directory and locks it for this process; `None` when another process has it.
+fn open_dir(dir: &Path) -> miette::Result<Option<File>> {
+    make_dir(dir).into_diagnostic()?;
+    let path = dir.join("lock");
+    let failed = || format!("the directory {} cannot be used", dir.display());
+    let file = File::options().create(true).truncate(false).write(true).open(&path).into_diagnostic().wrap_err_with(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).into_diagnostic().wrap_err_with(failed),
+    }
+}
+
+fn in_use(dir: &Path) -> miette::Report {
+    let help = "stop the other process, or give this one a directory of its own with --dir";
+    miette!(help = help, "another node is running in {}", dir.display())
 }
 
 /// How long a role may take to drain.
@@ -269,7 +272,12 @@ fn is_local(chain: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-async fn wait_for_chain(chain: &HttpChain) -> miette::Result<templar_chain::ChainInfo> {
+/// Where the paced time of a development chain is kept: its own HTTP face, on the port of its JSON-RPC.
+fn paced_endpoint(network: &Network) -> String {
+    network.endpoints().first().map(|endpoint| endpoint.replacen("ws", "http", 1)).unwrap_or_default()
+}
+
+async fn wait_for_chain(chain: &Subtensor) -> miette::Result<templar_chain::ChainInfo> {
     let mut told = false;
     loop {
         match chain.info().await {

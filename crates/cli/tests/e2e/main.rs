@@ -11,5 +11,7 @@ mod hostile;
 mod kills;
 mod lab;
 mod models;
+mod onchain;
 mod succession;
 mod training;
+mod wallets;

@@ -3,6 +3,9 @@
 use crate::lab::{Lab, templar};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use templar_gauntlet::sheet::differences;
+use templar_gauntlet::{ScoreSheet, Scorer};
+use templar_node::journal::Entry;
 
 const NODES: [&str; 4] = ["miner-0", "miner-1", "miner-2", "validator-0"];
 
@@ -118,4 +121,29 @@ fn a_run_with_muon_trains_and_resumes_with_its_momentum() {
     let second = lab.localnet(&["--windows", "1"]).wait_for_end().report();
     undisturbed(&second, 1);
     lab.assert_agreement(&NODES);
+}
+
+#[test]
+fn a_score_sheet_follows_from_what_is_published_bit_for_bit() {
+    let lab = Lab::new();
+    lab.begin(&["--windows", "3"]).wait_for_end().report();
+    let scores = lab.dir().join("store/buckets/validator-0/scores%");
+    let mut checked = 0;
+    for window in 0..3 {
+        let read = |name: &str| std::fs::read(scores.join(format!("{window:010}-{name}.json"))).unwrap();
+        let sheet = templar_node::signed::open::<ScoreSheet>(&read("sheet")).unwrap().message;
+        let before = Scorer::read(&read("state")).unwrap();
+        assert_eq!(differences(&before, &sheet).unwrap(), [], "window {window}");
+        assert_eq!(sheet.observation.measurements.len(), 3);
+        assert_eq!(sheet.disputes, []);
+        assert!(sheet.observation.survey.alike.iter().all(|pair| pair.cosine < 0.5), "{:?}", sheet.observation.survey.alike);
+        // The journal tells the same.
+        let noted = lab.journal("validator-0").into_iter().find_map(|line| match line.entry {
+            Entry::Scored(entry) if entry.window == sheet.observation.window => Some(entry),
+            _ => None,
+        });
+        assert_eq!(noted.unwrap().state, [sheet.state_before, sheet.state_after]);
+        checked += 1;
+    }
+    assert_eq!(checked, 3);
 }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod properties;
+mod sketch;
 mod vectors;
 
 use crate::{

@@ -1,51 +1,50 @@
 //! The validator's driver: performs the machine's effects against the real world, one after the other.
 
 use super::collect::{Collected, collect, keep_copies};
-use super::evaluate::{Subject, evaluate};
+use super::judge::Judge;
 use super::kept_commits::{KEPT_COMMITS_FILE, KeptCommits};
 use super::machine::{Action, Event, Outcome, ValidatorMachine};
+use super::score::load_judge;
+use super::sketches::Sketches;
 use super::start::{StartRun, keep_descriptor, start_run};
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
-use crate::journal::{Entry, PeerEvaluation};
+use crate::journal::Entry;
 use crate::model_dir::{self, MODEL_DIR};
 use crate::node::{Node, NodeError, NodeSettings};
 use crate::position::Position;
 use crate::recipe;
 use crate::signed;
-use crate::state::write_atomically;
 use crate::stop::Stop;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use templar_chain::Wait;
 use templar_data::Tokenizer;
-use templar_gauntlet::{Judgement, Losses, Measurement, PeerWeight, Scorer, ScorerConfig, to_u16};
+use templar_gauntlet::to_u16;
 use templar_model::checkpoint;
 use templar_protocol::messages::{Accepted, CheckpointPointer, MANIFEST_BYTES_MAX, Manifest};
-use templar_protocol::{AccountId, Digest, Uid, Window, names};
+use templar_protocol::{Digest, Uid, Window, names};
 use templar_store::ErrorKind;
 use templar_tensor::Executor;
 
-/// The largest file of scores that is read.
-const SCORES_BYTES_MAX: u64 = 256 << 20;
-
 /// A validator that has joined.
 pub struct Validator {
-    node: Node,
+    pub(super) node: Node,
     machine: ValidatorMachine,
-    scorer: Scorer,
-    scores_path: PathBuf,
+    pub(super) judge: Judge,
+    pub(super) sketches: Sketches,
+    pub(super) scores_path: PathBuf,
     commits_path: PathBuf,
     model_dir: PathBuf,
     tokenizer: Tokenizer,
     held_out: Arc<Vec<u32>>,
-    collected: Collected,
+    pub(super) collected: Collected,
     /// The miners of the last manifest.
     trusted: BTreeSet<Uid>,
-    decided: Option<Box<Decided>>,
+    pub(super) decided: Option<Box<Decided>>,
     held_out_loss: Option<f64>,
 }
 
@@ -69,13 +68,15 @@ impl Validator {
         let machine = ValidatorMachine::new(node.run.validator_rules());
         // Scores belong to a run: another run's windows are other windows.
         let scores_path = settings.dir.join(format!("scores-{}.json", node.run.id.short()));
-        let scorer = load_scores(&node, &scores_path);
+        let sketches = Sketches::new(&settings.dir, node.run.id);
+        let judge = load_judge(&node, &scores_path, &sketches);
         let held_out = held_out_tokens(&node).await?;
         let tokenizer = node.cache.tokenizer().await?;
         let validator = Self {
             node,
             machine,
-            scorer,
+            judge,
+            sketches,
             scores_path,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
@@ -248,68 +249,9 @@ impl Validator {
         }
     }
 
-    async fn evaluate(&mut self, at: &Position) -> Result<Outcome, NodeError> {
-        let reader = self.node.shard(at.global_step).await?;
-        let seed = self.evaluation_seed(at.window).await?;
-        let peers = self.node.take_peers();
-        let mut subjects = Vec::with_capacity(peers.len());
-        for peer in &peers {
-            let uid = peer.header().uid;
-            subjects.push(Subject { uid, assignment: self.node.assignment(uid, at.window, reader.n_samples())? });
-        }
-        let evaluation = self.node.run.hparams().evaluation.clone();
-        self.node.begin_profile(at.window).await;
-        let job = self.node.worker.run(move |work| {
-            let clip_norms = work.clip_norms(&peers);
-            let measured = evaluate(work, &evaluation, &reader, seed, &subjects, &peers, &clip_norms);
-            (measured, peers)
-        });
-        let (measured, peers) = job.await?;
-        self.node.end_profile();
-        self.node.put_peers(peers);
-        let scored = match measured {
-            Ok(measurements) => self.score(at.window, &measurements).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        Ok(match scored {
-            Ok(()) => Outcome::Done,
-            Err(why) => {
-                self.node.ctx.warn(format!("window {} was not scored: {why}", at.window));
-                Outcome::Failed(why)
-            }
-        })
-    }
-
-    /// What draws the sequences: the hash of the first block after the window, which no miner knew when it committed.
-    async fn evaluation_seed(&self, window: Window) -> Result<Digest, NodeError> {
-        let ctx = &self.node.ctx;
-        let block = window.next().first_block(self.node.run.blocks_per_window());
-        let hash = ctx.insist("read a block's hash", || ctx.chain.block_hash(block)).await?;
-        let fallback = self.decided.as_ref().map_or([0; 32], |decided| decided.digest.0);
-        Ok(Digest(hash.map_or(fallback, |hash| hash.0)))
-    }
-
-    fn score(&mut self, window: Window, measurements: &[Measurement]) -> Result<(), Box<dyn std::error::Error>> {
-        let members: BTreeMap<Uid, AccountId> = {
-            let roster = &self.node.round().roster;
-            roster.miners.iter().chain(&roster.validators).map(|member| (member.uid, member.hotkey)).collect()
-        };
-        let mut scorer = self.scorer.clone();
-        scorer.retain(&members);
-        let judgements = scorer.observe(window, measurements)?;
-        write_atomically(&self.scores_path, &serde_json::to_vec(&scorer)?)?;
-        self.scorer = scorer;
-        let weights = self.scorer.weights();
-        for (judgement, measurement) in judgements.iter().zip(measurements) {
-            let weight = weights.peers.iter().find(|peer| peer.uid == judgement.uid);
-            self.node.ctx.note(Entry::Evaluated { window, evaluation: peer_evaluation(judgement, measurement, weight) });
-        }
-        Ok(())
-    }
-
     async fn set_weights(&mut self, window: Window) -> Outcome {
         let ctx = &self.node.ctx;
-        let weighed = self.scorer.weights();
+        let weighed = self.judge.scorer.weights();
         let weights = weighed.nonzero();
         let encoded = to_u16(&weights);
         if encoded.is_empty() {
@@ -409,6 +351,11 @@ impl Validator {
                 let _ = bucket.delete(&names::accepted(Window(old), member.uid)).await;
             }
         }
+        // A sheet can be computed again as long as the objects that it speaks of are there.
+        if let Some(old) = window.0.checked_sub(retention.accepted_windows) {
+            let _ = bucket.delete(&names::score_sheet(Window(old))).await;
+            let _ = bucket.delete(&names::score_state(Window(old))).await;
+        }
         if let Some(old) = window.0.checked_sub(retention.manifests_windows) {
             for slot in 0..self.node.run.hparams().timetable.slots {
                 let _ = bucket.delete(&names::manifest(Window(old), slot)).await;
@@ -419,7 +366,12 @@ impl Validator {
     /// Deletes what former processes have left beyond the retention.
     async fn prune_all(&self, window: Window) {
         let retention = &self.node.run.hparams().retention;
-        for (folder, windows) in [(names::ACCEPTED, retention.accepted_windows), (names::MANIFESTS, retention.manifests_windows)] {
+        let folders = [
+            (names::ACCEPTED, retention.accepted_windows),
+            (names::SCORES, retention.accepted_windows),
+            (names::MANIFESTS, retention.manifests_windows),
+        ];
+        for (folder, windows) in folders {
             let oldest = window.0.saturating_sub(windows);
             let keep = |name: &str| names::window_of(name).is_none_or(|of| of.0 >= oldest);
             if let Err(error) = self.node.ctx.bucket.prune(folder, keep).await {
@@ -427,42 +379,6 @@ impl Validator {
             }
         }
     }
-}
-
-fn peer_evaluation(judgement: &Judgement, measurement: &Measurement, weight: Option<&PeerWeight>) -> PeerEvaluation {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let pair = |losses: &Losses| [mean(&losses.before), mean(&losses.after)];
-    PeerEvaluation {
-        uid: judgement.uid,
-        own_loss: pair(&measurement.own),
-        random_loss: pair(&measurement.random),
-        gradient_score: judgement.random.value,
-        standard_error: judgement.random.standard_error,
-        binary_average: f64::from(judgement.binary_moving_average),
-        ordinal: judgement.ordinal,
-        weight: weight.map_or(0.0, |weight| weight.weight),
-        reason: judgement.reason.clone(),
-        weight_reason: weight.map(|weight| weight.reason.clone()).unwrap_or_default(),
-    }
-}
-
-/// The scores of a former process, or fresh ones; damage is said and costs the history, not the validator.
-fn load_scores(node: &Node, path: &std::path::Path) -> Scorer {
-    let config = ScorerConfig::from(&node.run.hparams().evaluation);
-    let fresh = || Scorer::new(config);
-    let bytes = match std::fs::metadata(path).and_then(|meta| if meta.len() > SCORES_BYTES_MAX { Ok(vec![]) } else { std::fs::read(path) })
-    {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return fresh(),
-        Err(error) => {
-            node.ctx.warn(format!("the scores in {} cannot be read, starting without: {error}", path.display()));
-            return fresh();
-        }
-    };
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-        node.ctx.warn(format!("the scores in {} are damaged, starting without: {error}", path.display()));
-        fresh()
-    })
 }
 
 /// The held-out tokens on which the loss is reported: whole sequences, spread evenly over the held-out text.

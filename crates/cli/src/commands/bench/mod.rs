@@ -2,6 +2,7 @@
 
 mod codec;
 mod model;
+mod score;
 mod torch;
 
 use clap::{Args, Subcommand};
@@ -19,6 +20,8 @@ enum BenchCommand {
     Codec(codec::CodecArgs),
     /// Train a model on random tokens: tokens per second, share of the matrix peak, memory.
     Train(model::ModelArgs),
+    /// Train whole windows without a network, evaluate and score their miners.
+    Score(score::ScoreArgs),
     /// Evaluate a model on random tokens, forward only.
     Eval(model::ModelArgs),
 }
@@ -31,6 +34,7 @@ impl BenchArgs {
     pub fn run(self) -> miette::Result<()> {
         match self.command {
             BenchCommand::Codec(args) => args.run(),
+            BenchCommand::Score(args) => args.run(),
             BenchCommand::Train(args) => args.run(model::Work::Train),
             BenchCommand::Eval(args) => args.run(model::Work::Eval),
         }

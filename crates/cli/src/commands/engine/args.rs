@@ -70,6 +70,11 @@ impl EngineFlags {
         EngineRequest { engine, plugin: self.pjrt_plugin.clone(), devices: self.devices }
     }
 
+    /// The same flags, with `engine` where none was asked for.
+    pub fn or_engine(&self, engine: EngineArg) -> Self {
+        Self { engine: self.engine.or(Some(engine)), ..self.clone() }
+    }
+
     /// The same flags, with one device where no number was asked for.
     pub fn or_one_device(&self) -> Self {
         Self { devices: self.devices.or(Some(1)), ..self.clone() }

@@ -6,8 +6,9 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use templar_chain::{At, Chain, HttpChain};
+use templar_chain::{At, Chain};
 use templar_protocol::{Digest, Uid};
+use templar_subtensor::Subtensor;
 
 /// One window.
 #[derive(Debug, Serialize)]
@@ -68,7 +69,7 @@ impl Report {
 /// # Errors
 /// The chain does not answer.
 pub async fn chain_weights(network: &Network) -> miette::Result<BTreeMap<Uid, f64>> {
-    let chain = HttpChain::new(&network.chain_url()).into_diagnostic()?;
+    let chain = Subtensor::new(network.chain_url().parse().into_diagnostic()?);
     let rows = chain.weights(NETUID, At::Best).await.into_diagnostic()?;
     let row = rows.into_iter().find(|(uid, _)| *uid == Uid(0)).map(|(_, row)| row).unwrap_or_default();
     let total: f64 = row.iter().map(|(_, weight)| f64::from(*weight)).sum();

@@ -16,7 +16,8 @@ use templar_protocol::{AccountId, GlobalStep, Uid, Window};
 
 fn rules() -> ReferenceRules {
     match RuleSet::named("templar-2.1").unwrap().rules {
-        Rules::Reference(rules) => rules,
+        Rules::Reference(rules) => *rules,
+        other => panic!("{other:?}"),
     }
 }
 

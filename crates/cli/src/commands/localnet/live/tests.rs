@@ -66,8 +66,8 @@ fn evaluation(uid: u16) -> PeerEvaluation {
         random_loss: [2.433, 2.401 + rank / 1e3],
         gradient_score: 0.0132 - 0.006 * rank,
         standard_error: 0.0021,
-        binary_average: 0.61 - 0.2 * rank,
-        ordinal: 21.4 - 2.0 * rank,
+        advantage: 0.61 - 0.05 * rank,
+        standing: 1.0 - 0.1 * rank,
         weight: 0.5 / rank,
         ..PeerEvaluation::default()
     }

@@ -62,8 +62,8 @@ fn miner_columns(rows: &[Row]) -> Vec<Column> {
         Column::left(15, "own data", rated(&|e| pair(e.own_loss))),
         Column::left(16, "random data", rated(&|e| pair(e.random_loss))),
         Column::right(2, "score ± error", scores),
-        Column::right(5, "ordinal", rated(&|e| format!("{:.2}", e.ordinal))),
-        Column::right(6, "binary", rated(&|e| format!("{:+.2}", e.binary_average))),
+        Column::right(5, "standing", rated(&|e| format!("{:.2}", e.standing))),
+        Column::right(6, "advantage", rated(&|e| format!("{:.0} %", 100.0 * e.advantage))),
         Column::right(1, "weight", column(&|row| optional(row.weight.or(row.evaluation.map(|e| e.weight)), |w| format!("{w:.3}")))),
         Column::left(3, "object", fates),
     ]

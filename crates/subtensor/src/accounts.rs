@@ -1,0 +1,266 @@
+//! What an operator does with keys and money: actions that can be priced before they are done, and what an account has.
+//!
+//! What always holds: a [`Quote`] is read from one block and changes nothing; whether an action is done is for the caller to ask somebody.
+
+use crate::{
+    calls::{self, Identity},
+    client::Subtensor,
+    errors::lacks,
+    runtime::Call,
+    state::{SUBTENSOR, StateAt, account},
+    values::{AccountInfo, StakeInfo, account_of, unsigned},
+};
+use parity_scale_codec::Encode as _;
+use serde::Serialize;
+use subxt::{
+    dynamic::Value,
+    ext::{scale_decode::DecodeAsType, scale_value::ValueDef},
+};
+use templar_chain::{At, ChainError, Result, TxReport, Wait};
+use templar_protocol::{AccountId, BlockNumber, Netuid};
+use templar_wallet::Signer;
+
+/// Bytes by which a signed transaction exceeds its call: address, signature, extensions.
+const ENVELOPE_BYTES: usize = 120;
+
+/// Something that an account can do. Amounts are rao.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Moves balance; the account stays alive.
+    Transfer {
+        /// Who gets it.
+        to: AccountId,
+        /// How much.
+        amount: u64,
+    },
+    /// Moves all balance that can be moved.
+    TransferAll {
+        /// Who gets it.
+        to: AccountId,
+        /// Whether the account stays alive.
+        keep_alive: bool,
+    },
+    /// Turns balance into stake.
+    AddStake {
+        /// On which hotkey.
+        hotkey: AccountId,
+        /// On which subnet.
+        netuid: Netuid,
+        /// How much.
+        amount: u64,
+    },
+    /// Turns stake into balance.
+    RemoveStake {
+        /// On which hotkey.
+        hotkey: AccountId,
+        /// On which subnet.
+        netuid: Netuid,
+        /// How much alpha.
+        amount: u64,
+    },
+    /// Records the signer as the owner of a hotkey.
+    AssociateHotkey {
+        /// The hotkey.
+        hotkey: AccountId,
+    },
+    /// Moves all that belongs to a hotkey to another.
+    SwapHotkey {
+        /// The hotkey.
+        old: AccountId,
+        /// The other.
+        new: AccountId,
+        /// On this subnet only.
+        netuid: Option<Netuid>,
+    },
+    /// Schedules the move of all that belongs to the signer to another coldkey.
+    SwapColdkey {
+        /// The other coldkey.
+        new: AccountId,
+    },
+    /// Says who the signer is.
+    SetIdentity {
+        /// Who.
+        identity: Identity,
+    },
+}
+
+impl Action {
+    fn call(&self) -> Call {
+        match self {
+            Self::Transfer { to, amount } => calls::transfer(to, *amount),
+            Self::TransferAll { to, keep_alive } => calls::transfer_all(to, *keep_alive),
+            Self::AddStake { hotkey, netuid, amount } => calls::add_stake(hotkey, *netuid, *amount),
+            Self::RemoveStake { hotkey, netuid, amount } => calls::remove_stake(hotkey, *netuid, *amount),
+            Self::AssociateHotkey { hotkey } => calls::associate_hotkey(hotkey),
+            Self::SwapHotkey { old, new, netuid } => calls::swap_hotkey(old, new, *netuid),
+            Self::SwapColdkey { new } => calls::schedule_swap_coldkey(new),
+            Self::SetIdentity { identity } => calls::set_identity(identity),
+        }
+    }
+}
+
+/// What an action would cost. Amounts are rao.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Quote {
+    /// Free balance of the signer.
+    pub balance: u64,
+    /// What the action takes from it besides the fee.
+    pub cost: u64,
+    /// The chain's fee; `None` where it names none.
+    pub fee: Option<u64>,
+    /// The balance that is left.
+    pub balance_after: u64,
+}
+
+/// One stake of a coldkey. Amounts are rao of alpha.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stake {
+    /// On which hotkey.
+    pub hotkey: AccountId,
+    /// On which subnet.
+    pub netuid: Netuid,
+    /// How much.
+    pub amount: u64,
+}
+
+/// A move to another coldkey that is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ColdkeySwap {
+    /// The block in which it is done.
+    pub block: BlockNumber,
+    /// The other coldkey.
+    pub new_coldkey: AccountId,
+}
+
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct FeeInfo {
+    partial_fee: u64,
+}
+
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct StoredIdentity {
+    name: Vec<u8>,
+    url: Vec<u8>,
+    github_repo: Vec<u8>,
+    image: Vec<u8>,
+    discord: Vec<u8>,
+    description: Vec<u8>,
+    additional: Vec<u8>,
+}
+
+impl Subtensor {
+    /// What `action` would cost `who`, as of the newest block.
+    ///
+    /// # Errors
+    /// `Unsupported` when the runtime lacks the call.
+    pub async fn quote(&self, who: &AccountId, action: &Action) -> Result<Quote> {
+        let state = self.inner.state(At::Best).await?;
+        let call = state.runtime.call_data(&action.call())?;
+        let balance = state.stored::<AccountInfo>("System", "Account", vec![account(who)]).await?.unwrap_or_default().data.free;
+        let fee = fee(&state, call).await?;
+        let constant = |name| state.runtime.constant_u64(SUBTENSOR, name).unwrap_or(0);
+        let cost = match action {
+            Action::Transfer { amount, .. } | Action::AddStake { amount, .. } => *amount,
+            Action::TransferAll { .. } => balance.saturating_sub(fee.unwrap_or(0)),
+            Action::SwapHotkey { netuid: Some(_), .. } => constant("KeySwapOnSubnetCost"),
+            Action::SwapHotkey { netuid: None, .. } | Action::SwapColdkey { .. } => constant("KeySwapCost"),
+            Action::RemoveStake { .. } | Action::AssociateHotkey { .. } | Action::SetIdentity { .. } => 0,
+        };
+        let balance_after = balance.saturating_sub(cost).saturating_sub(fee.unwrap_or(0));
+        Ok(Quote { balance, cost, fee, balance_after })
+    }
+
+    /// Does `action`, signed by `by`.
+    ///
+    /// # Errors
+    /// Those of every write: see [`Chain`](templar_chain::Chain).
+    pub async fn act(&self, by: &dyn Signer, action: &Action, wait: Wait) -> Result<TxReport> {
+        self.inner.report(by, &action.call(), wait).await
+    }
+
+    /// All stakes of a coldkey.
+    ///
+    /// # Errors
+    /// `Unsupported` when the runtime has no such interface.
+    pub async fn stakes(&self, coldkey: &AccountId) -> Result<Vec<Stake>> {
+        let state = self.inner.state(At::Best).await?;
+        let all: Vec<StakeInfo> = state.api("StakeInfoRuntimeApi", "get_stake_info_for_coldkey", vec![account(coldkey)]).await?;
+        let stakes = all.into_iter().filter(|one| one.stake > 0);
+        Ok(stakes.map(|one| Stake { hotkey: AccountId(one.hotkey), netuid: Netuid(one.netuid), amount: one.stake }).collect())
+    }
+
+    /// The hotkeys that a coldkey owns.
+    ///
+    /// # Errors
+    /// `Unsupported` when the runtime does not keep them.
+    pub async fn owned_hotkeys(&self, coldkey: &AccountId) -> Result<Vec<AccountId>> {
+        let state = self.inner.state(At::Best).await?;
+        let owned: Vec<[u8; 32]> = state.read(SUBTENSOR, "OwnedHotkeys", vec![account(coldkey)]).await?;
+        Ok(owned.into_iter().map(AccountId).collect())
+    }
+
+    /// The coldkey that owns a hotkey.
+    ///
+    /// # Errors
+    /// `Transport` only.
+    pub async fn owner_of(&self, hotkey: &AccountId) -> Result<Option<AccountId>> {
+        let state = self.inner.state(At::Best).await?;
+        let owner: Option<[u8; 32]> = state.stored(SUBTENSOR, "Owner", vec![account(hotkey)]).await?;
+        Ok(owner.map(AccountId))
+    }
+
+    /// What an account says about itself. Bytes that are no UTF-8 are shown as such.
+    ///
+    /// # Errors
+    /// `Unsupported` when the runtime keeps no identities.
+    pub async fn identity(&self, coldkey: &AccountId) -> Result<Option<Identity>> {
+        let state = self.inner.state(At::Best).await?;
+        let stored: Option<StoredIdentity> = state.stored(SUBTENSOR, "IdentitiesV2", vec![account(coldkey)]).await?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(stored.map(|stored| Identity {
+            name: text(stored.name),
+            url: text(stored.url),
+            github_repo: text(stored.github_repo),
+            image: text(stored.image),
+            discord: text(stored.discord),
+            description: text(stored.description),
+            additional: text(stored.additional),
+        }))
+    }
+
+    /// The move to another coldkey that is scheduled for `coldkey`.
+    ///
+    /// # Errors
+    /// `Unsupported` when the runtime schedules none.
+    pub async fn coldkey_swap(&self, coldkey: &AccountId) -> Result<Option<ColdkeySwap>> {
+        let state = self.inner.state(At::Best).await?;
+        if !state.runtime.has_entry(SUBTENSOR, "ColdkeySwapScheduled") {
+            return Err(lacks(&state.runtime, "scheduled swaps of coldkeys (SubtensorModule.ColdkeySwapScheduled)"));
+        }
+        let stored: Option<Value> = state.stored(SUBTENSOR, "ColdkeySwapScheduled", vec![account(coldkey)]).await?;
+        let Some(Value { value: ValueDef::Composite(parts), .. }) = stored else { return Ok(None) };
+        let mut parts = parts.values();
+        let block = parts.next().and_then(unsigned).and_then(|block| u64::try_from(block).ok());
+        let new_coldkey = parts.next().and_then(account_of);
+        match (block, new_coldkey) {
+            (Some(block), Some(new_coldkey)) => Ok(Some(ColdkeySwap { block: BlockNumber(block), new_coldkey })),
+            _ => Err(ChainError::Unsupported { what: "the form in which this runtime keeps scheduled swaps of coldkeys".into() }),
+        }
+    }
+}
+
+/// The fee of a call, rao; `None` where the runtime names none.
+async fn fee(state: &StateAt, call: Vec<u8>) -> Result<Option<u64>> {
+    const INTERFACE: (&str, &str) = ("TransactionPaymentCallApi", "query_call_info");
+    if !state.runtime.has_api(INTERFACE.0, INTERFACE.1) {
+        return Ok(None);
+    }
+    let bytes = u32::try_from(call.len() + ENVELOPE_BYTES).unwrap_or(u32::MAX);
+    let input = [call, bytes.encode()].concat();
+    let name = format!("{}_{}", INTERFACE.0, INTERFACE.1);
+    let answer = state.rpc.call(&name, &input, &state.hash, BlockNumber(state.number)).await?;
+    let info: FeeInfo = state.runtime.api_output(INTERFACE.0, INTERFACE.1, &answer)?;
+    Ok(Some(info.partial_fee))
+}
