@@ -19,7 +19,7 @@ use parity_scale_codec::{Compact, Decode, DecodeLimit as _, Encode};
 use std::sync::Arc;
 use templar_chain::{ChainError, DevChain, PoolCode, Transaction, blake2_256};
 use templar_protocol::{AccountId, BlockNumber};
-use templar_wallet::{SUBSTRATE_CONTEXT, Signer, verify};
+use templar_wallet::{SUBSTRATE_CONTEXT, Signer, verify, verify_ed25519};
 
 /// The longest transaction, bytes.
 pub const EXTRINSIC_BYTES_MAX: usize = 128 << 10;
@@ -120,15 +120,16 @@ pub fn check(chain: &DevChain, bytes: &[u8]) -> Result<Transaction, BadExtrinsic
     let era = parsed.extensions.era();
     let Some(birth) = birth_hash(chain, era) else {
         return invalid(
-            PoolCode::BadProof,
+            PoolCode::AncientBirthBlock,
             format!("the transaction lives from a block that the chain does not keep ({era:?}): sign anew"),
         );
     };
     let message = payload(parsed.call_bytes, &parsed.extensions, &silent(chain, birth));
     let holds = match &parsed.signature {
         MultiSignature::Sr25519(signature) => verify(SUBSTRATE_CONTEXT, &parsed.signer, &message, signature),
-        MultiSignature::Ed25519(_) | MultiSignature::Ecdsa(_) => {
-            return invalid(PoolCode::BadProof, "only sr25519 signatures are checked on this chain: use an sr25519 key");
+        MultiSignature::Ed25519(signature) => verify_ed25519(&parsed.signer, &message, signature),
+        MultiSignature::Ecdsa(_) => {
+            return invalid(PoolCode::BadProof, "ECDSA signatures are not checked on this chain: use an sr25519 or ed25519 key");
         }
     };
     if !holds {
@@ -138,15 +139,27 @@ pub fn check(chain: &DevChain, bytes: &[u8]) -> Result<Transaction, BadExtrinsic
     Ok(Transaction { signer: parsed.signer, nonce: u64::from(parsed.extensions.nonce()), call, raw: Arc::from(bytes) })
 }
 
-/// Signs a call for `chain`, as a client does that has its metadata.
+/// Signs a call for `chain`, as a client does that has its metadata. `None` when the era's first block is no longer kept.
 pub fn sign(chain: &DevChain, signer: &dyn Signer, nonce: u32, era: Era, call: &RuntimeCall) -> Option<Vec<u8>> {
+    let signature = |message: &[u8]| MultiSignature::Sr25519(signer.sign(SUBSTRATE_CONTEXT, message));
+    sign_with(chain, &signer.account_id(), nonce, era, call, signature)
+}
+
+/// [`sign`] with another kind of signature.
+pub fn sign_with(
+    chain: &DevChain,
+    who: &AccountId,
+    nonce: u32,
+    era: Era,
+    call: &RuntimeCall,
+    signature: impl FnOnce(&[u8]) -> MultiSignature,
+) -> Option<Vec<u8>> {
     let extensions = Extensions::new(era, nonce);
     let call = call.encode();
     let message = payload(&call, &extensions, &silent(chain, birth_hash(chain, era)?));
-    let signature = MultiSignature::Sr25519(signer.sign(SUBSTRATE_CONTEXT, &message));
-    let address: Address = MultiAddress::Id(signer.account_id().into());
+    let address: Address = MultiAddress::Id((*who).into());
     let mut body = vec![SIGNED];
-    (address, signature, extensions).encode_to(&mut body);
+    (address, signature(&message), extensions).encode_to(&mut body);
     body.extend(call);
     Some(body.encode())
 }

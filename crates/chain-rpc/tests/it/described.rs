@@ -202,11 +202,11 @@ fn commitments_equal_the_chains() {
         pallet_commitments::types::{CommitmentInfo, Data, Registration},
     };
     let read = |name: &str| -> Value {
-        let path = format!("{}/../../tests/vectors/chain/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     };
     let info = |data: &[u8]| CommitmentInfo { fields: BoundedVec(vec![Data(templar_chain::CommitmentField::Raw(data.to_vec()))]) };
-    for case in read("chain.json")["commitments"].as_array().unwrap() {
+    for case in read("chain/chain.json")["commitments"].as_array().unwrap() {
         let data = bytes(&case["data"]);
         assert_eq!(info(&data).encode(), bytes(&case["commitment_info"]));
         assert_eq!(CommitmentInfo::decode(&mut &bytes(&case["commitment_info"])[..]).unwrap(), info(&data));

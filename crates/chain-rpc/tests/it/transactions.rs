@@ -139,6 +139,11 @@ fn a_transaction_lives_as_long_as_its_era() {
     let error = try_ask(&face, "author_submitExtrinsic", json!([hexed(&early)])).unwrap_err();
     assert_eq!(error["data"], "Transaction has a bad signature");
     ask(&face, "author_submitExtrinsic", json!([hexed(&immortal)]));
+    // A block whose hash is no longer kept.
+    let old = extrinsic::sign(face.chain(), &key(100), 0, Era::mortal(65_536, 8), &transfer(200, 5_000)).unwrap();
+    face.chain().close_blocks(4200).unwrap();
+    let error = try_ask(&face, "author_submitExtrinsic", json!([hexed(&old)])).unwrap_err();
+    assert_eq!(error["data"], "Transaction has an ancient birth block");
 }
 
 #[test]
@@ -233,4 +238,22 @@ fn old_states_are_read_until_they_are_gone() {
     assert!(unknown["message"].as_str().unwrap().contains("UnknownBlock"), "{unknown}");
     let number = storage(&face, "System", "Number", &Args::default()).unwrap();
     assert_eq!(u32_of(&number), 601);
+}
+
+#[test]
+fn an_ed25519_key_signs_as_well() {
+    use templar_chain_rpc::runtime::sp_runtime::MultiSignature;
+    let face = face();
+    let key = templar_wallet::WalletKey::from_seed(&[5; 32], templar_wallet::KeyType::Ed25519);
+    let who = key.account();
+    ask(&face, "dev_fund", json!([who.to_string(), 10_000]));
+    let sign = |kind: fn([u8; 64]) -> MultiSignature| {
+        let call = transfer(200, 5_000);
+        let signature = |message: &[u8]| kind(key.sign_message(message));
+        hexed(&extrinsic::sign_with(face.chain(), &who, 0, Era::Immortal, &call, signature).unwrap())
+    };
+    assert!(try_ask(&face, "author_submitExtrinsic", json!([sign(MultiSignature::Sr25519)])).is_err());
+    ask(&face, "author_submitExtrinsic", json!([sign(MultiSignature::Ed25519)]));
+    face.chain().close_block().unwrap();
+    assert_eq!(free(&face, 200), 5_000);
 }
