@@ -42,8 +42,8 @@ impl Log {
 type Scene = for<'a> fn(&'a World, &'a mut Log) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 const VIRTUAL: BlockTime = BlockTime::Virtual(1000);
-/// Blocks that the test closes; the chain does not say that they may be late.
-const TIMED: BlockTime = BlockTime::Interval(1000);
+/// Blocks of the wall clock, an hour apart, so that the test closes them; the chain does not say that they may be late.
+const TIMED: BlockTime = BlockTime::Interval(3_600_000);
 
 async fn run(scene: Scene, rules: &SubnetRules, also_timed: bool) -> Log {
     let mut first = None;

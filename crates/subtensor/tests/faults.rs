@@ -155,7 +155,7 @@ async fn a_chain_in_virtual_time_may_stand_still() {
     assert_eq!(numbers(&mut blocks, 1).await, [5]);
     // Several times the watchdog's patience, in requests instead of time.
     while node.served().asked.get("chain_getFinalizedHead").copied().unwrap_or(0) < 5 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     node.grow(1, 1, &[]);
     assert_eq!(numbers(&mut blocks, 1).await, [6]);
@@ -170,7 +170,7 @@ async fn taken(node: &Fake, count: usize) -> Vec<u8> {
         if let Some(bytes) = node.served().taken.get(count - 1) {
             return bytes.clone();
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

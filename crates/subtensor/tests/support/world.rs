@@ -1,6 +1,6 @@
 //! One development chain, seen through either of its faces: the engine in process, or the client over JSON-RPC.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use templar_chain::{
     BlockTime, Chain, ChainError, DevChain, GenesisConfig, GenesisNeuron, PoolCode, Result, RuntimeOptions, SubnetOwner, SubnetRules,
 };
@@ -103,7 +103,7 @@ impl World {
         let (start, nonce) = (self.dev.best().number.0, self.dev.next_nonce(who));
         let arrives = async {
             while self.dev.next_nonce(who) == nonce {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             self.close(1);
             std::future::pending::<()>().await
