@@ -7,6 +7,7 @@ use super::machine::{Action, Event, Outcome, ValidatorMachine};
 use super::score::load_judge;
 use super::sketches::Sketches;
 use super::start::{StartRun, keep_descriptor, start_run};
+use super::unpublished::Unpublished;
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
@@ -37,6 +38,7 @@ pub struct Validator {
     pub(super) judge: Judge,
     pub(super) sketches: Sketches,
     pub(super) scores_path: PathBuf,
+    pub(super) unpublished: Unpublished,
     commits_path: PathBuf,
     model_dir: PathBuf,
     /// The engine's name.
@@ -73,6 +75,7 @@ impl Validator {
         let scores_path = settings.dir.join(format!("scores-{}.json", node.run.id.short()));
         let sketches = Sketches::new(&settings.dir, node.run.id);
         let judge = load_judge(&node, &scores_path, &sketches);
+        let unpublished = Unpublished::new(&settings.dir, &node.run.id);
         let held_out = held_out_tokens(&node).await?;
         let tokenizer = node.cache.tokenizer().await?;
         let validator = Self {
@@ -81,6 +84,7 @@ impl Validator {
             judge,
             sketches,
             scores_path,
+            unpublished,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
             engine,
@@ -91,6 +95,7 @@ impl Validator {
             decided: None,
             held_out_loss: None,
         };
+        validator.publish_left_over().await;
         validator.prune_all(position.window).await;
         Ok((validator, position))
     }
