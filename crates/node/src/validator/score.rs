@@ -28,6 +28,10 @@ const EVALUATION_SHARE: f64 = 0.9;
 
 impl Validator {
     pub(super) async fn evaluate(&mut self, at: &Position) -> Result<Outcome, NodeError> {
+        if self.node.is_null_round(at.window) {
+            // Everybody sends an empty object then, as the run asks: there is nothing to judge.
+            return Ok(Outcome::Done);
+        }
         let case = self.case(at).await?;
         let reader = self.node.shard(at.global_step).await?;
         let mut peers = self.node.take_peers();
