@@ -21,6 +21,7 @@
 
 pub mod check;
 pub mod checks;
+pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod facts;
@@ -35,3 +36,4 @@ pub mod setup;
 pub mod sheets;
 pub mod subject;
 pub mod verify;
+pub mod watch;
