@@ -109,7 +109,10 @@ impl Context {
             match ask().await {
                 Err(ChainError::Transport { retryable: true, why, .. }) => {
                     if !std::mem::replace(&mut told, true) {
-                        self.warn_of(trouble::CHAIN, format!("the chain cannot be reached to {what} ({why}); asking again every {RETRY_MS} ms"));
+                        self.warn_of(
+                            trouble::CHAIN,
+                            format!("the chain cannot be reached to {what} ({why}); asking again every {RETRY_MS} ms"),
+                        );
                     }
                 }
                 answer => return answer,
@@ -138,9 +141,7 @@ impl Context {
     fn requests(&self) -> [u64; 3] {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let meters = peers.values().map(Bucket::meter).chain([self.bucket.meter()]);
-        meters.fold([0; 3], |[all, failed, throttled], meter| {
-            [all + meter.requests(), failed + meter.errors, throttled + meter.throttled]
-        })
+        meters.fold([0; 3], |[all, failed, throttled], meter| [all + meter.requests(), failed + meter.errors, throttled + meter.throttled])
     }
 
     /// The times of `window`, whose blocks number `blocks_per_window` and take `block_ms` each.

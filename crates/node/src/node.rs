@@ -132,8 +132,21 @@ impl Node {
         let object_bytes_max = worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
         let (phases, complaint) = (BTreeMap::new(), String::new());
         let (round, gathered) = (None, None);
-        let node =
-            Self { ctx, run, worker, cache, round, gathered, phases, executor, profiler, timeline, object_bytes_max, complaint, registered: false };
+        let node = Self {
+            ctx,
+            run,
+            worker,
+            cache,
+            round,
+            gathered,
+            phases,
+            executor,
+            profiler,
+            timeline,
+            object_bytes_max,
+            complaint,
+            registered: false,
+        };
         let position = node.load_checkpoint().await?;
         node.ctx.note(Entry::Joined {
             run: node.run.id,
@@ -229,7 +242,9 @@ impl Node {
         let registered = roster.member(uid).is_some_and(|member| member.hotkey == hotkey);
         // Windows before the registration, which a new node may follow, are no news.
         if std::mem::replace(&mut self.registered, registered) && !registered {
-            let text = format!("uid {uid} does not belong to the hotkey {hotkey} any more at the end of window {window}: its objects will not count");
+            let text = format!(
+                "uid {uid} does not belong to the hotkey {hotkey} any more at the end of window {window}: its objects will not count"
+            );
             self.ctx.warn_of(trouble::NOT_REGISTERED, text);
         }
     }

@@ -188,7 +188,11 @@ impl Machines {
         }
         drop(store);
         let mut ills = self.world.ills.borrow_mut();
-        if ill { ills.insert((node, kind)) } else { ills.remove(&(node, kind)) };
+        if ill {
+            ills.insert((node, kind))
+        } else {
+            ills.remove(&(node, kind))
+        };
         drop(ills);
         if kind == FaultKind::Stopped && ill {
             let (name, why) = (self.world.node(node).name.clone(), "Terminate".to_owned());

@@ -96,7 +96,8 @@ impl Seat {
         let mut told = false;
         while self.suffers(FaultKind::ChainDown) {
             if !std::mem::replace(&mut told, true) {
-                let text = format!("the chain cannot be reached to read its head (the fault holds); asking again every {CHAIN_RETRY_MS} ms");
+                let text =
+                    format!("the chain cannot be reached to read its head (the fault holds); asking again every {CHAIN_RETRY_MS} ms");
                 self.warn_of(trouble::CHAIN, text);
             }
             self.sleep_until(self.now_ms() + CHAIN_RETRY_MS).await;

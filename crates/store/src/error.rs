@@ -238,10 +238,10 @@ mod tests {
         let answered = |source: HttpError| generic("S3", source);
         let throttled = answered(HttpError::new(HttpErrorKind::Request, Throttled("the server answered 429".into())));
         let trouble = answered(HttpError::new(HttpErrorKind::Request, Passing("the server answered 500".into())));
-        assert_eq!([&throttled, &trouble].map(|error| (classify(error), is_throttled(error))), [
-            (ErrorKind::Transient, true),
-            (ErrorKind::Transient, false)
-        ]);
+        assert_eq!(
+            [&throttled, &trouble].map(|error| (classify(error), is_throttled(error))),
+            [(ErrorKind::Transient, true), (ErrorKind::Transient, false)]
+        );
     }
 
     #[test]

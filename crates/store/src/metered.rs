@@ -223,7 +223,8 @@ mod tests {
         upload.complete().await.unwrap();
         assert_eq!(names(&store).await.unwrap(), ["a", "c"]);
         store.delete(&key).await.unwrap();
-        let expected = MeterSnapshot { puts: 2, gets: 3, lists: 1, deletes: 1, bytes_up: 8, bytes_down: 5, not_found: 1, errors: 0, throttled: 0 };
+        let expected =
+            MeterSnapshot { puts: 2, gets: 3, lists: 1, deletes: 1, bytes_up: 8, bytes_down: 5, not_found: 1, errors: 0, throttled: 0 };
         assert_eq!(meter.snapshot(), expected);
     }
 }

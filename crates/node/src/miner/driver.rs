@@ -285,7 +285,11 @@ impl Miner {
         };
         let commit = Commit { run: self.node.run.id, uid: ctx.uid, window, object: sealed.digest, object_bytes: sealed.bytes.len() as u64 };
         let put = match signed::sign(&commit, &*ctx.key) {
-            Ok(bytes) => ctx.bucket.put(&names::commit(window, ctx.uid), bytes.into()).await.map_err(|error| (trouble::of_put(error.kind()), error.to_string())),
+            Ok(bytes) => ctx
+                .bucket
+                .put(&names::commit(window, ctx.uid), bytes.into())
+                .await
+                .map_err(|error| (trouble::of_put(error.kind()), error.to_string())),
             Err(error) => Err(("", error.to_string())),
         };
         match put {

@@ -59,7 +59,8 @@ fn desynchronised(case: &Case<'_>) -> Option<Found> {
         (known.len() >= 2 && known.iter().all(|digest| *digest != entry.state_digest)).then_some((entry, known[0]))
     });
     if let Some((entry, other)) = differs {
-        let sentence = format!("after window {} its θ is {}, the other nodes' is {}", entry.window, entry.state_digest.short(), other.short());
+        let sentence =
+            format!("after window {} its θ is {}, the other nodes' is {}", entry.window, entry.state_digest.short(), other.short());
         let observed = format!("state_digest {}", entry.state_digest.short());
         return Some(Found::new(Certainty::Certain, sentence).with(case.line(entry.window), observed, other.short()));
     }
@@ -82,7 +83,8 @@ pub const WRONG_DATA: Cause = Cause {
             let (validator, judged) = case.judged().into_iter().next()?;
             let last = judged.iter().rev().find(|judged| judged.work.is_some())?;
             let (work, advantage) = (last.work?, last.advantage?);
-            let found = Found::new(Certainty::Likely, format!("its weight is multiplied with {work:.3} for missing the mark of its own data"));
+            let found =
+                Found::new(Certainty::Likely, format!("its weight is multiplied with {work:.3} for missing the mark of its own data"));
             let line = format!("{} · evaluated in window {}", validator.name, last.window);
             // A mark that is merely weak, as in the first evaluations, moves the factor a little.
             (work < 0.7).then(|| found.with(line, format!("work {work:.3}, advantage {advantage:.3}"), "work 1"))
@@ -117,7 +119,8 @@ pub const OVERLAP: Cause = Cause {
             .collect();
         let (last, check) = alike.first().filter(|_| alike.len() >= 2)?;
         let line = format!("{} · evaluated in window {}", validator.name, last.window);
-        let sentence = format!("in {} of its last judgements it shares the pay of one trainer: {}", alike.len(), super::case::cut(&check.reason));
+        let sentence =
+            format!("in {} of its last judgements it shares the pay of one trainer: {}", alike.len(), super::case::cut(&check.reason));
         Some(Found::new(Certainty::Certain, sentence).with(line, format!("group {:.3}", check.observed), format!("{:.3}", check.required)))
     },
 };

@@ -77,5 +77,6 @@ fn own_gather(case: &Case<'_>) -> Option<Found> {
     let copied = windows.iter().filter(|entry| 2 * entry.from_copies.len() > entry.gathered.len()).count();
     let sentence = format!("in {copied} of the last windows most objects came from validators' copies");
     let found = Found::new(Certainty::Likely, sentence);
-    (copied >= 3).then(|| found.with(case.line(newest.window), format!("from_copies {:?}", newest.from_copies), "none, from the peers' buckets"))
+    (copied >= 3)
+        .then(|| found.with(case.line(newest.window), format!("from_copies {:?}", newest.from_copies), "none, from the peers' buckets"))
 }

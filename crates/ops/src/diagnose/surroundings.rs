@@ -49,7 +49,8 @@ pub const CLOCK: Cause = Cause {
         let newest = case.node.newest()?;
         let (amount, side) = (error_ms.unsigned_abs() as f64 / 1e3, if error_ms < 0 { "behind" } else { "ahead of" });
         let ages = newest.health.chain_age_ms.unwrap_or_default();
-        let found = Found::new(Certainty::Certain, format!("the clock is {amount:.1} s {side} the chain's in every one of the last windows"));
+        let found =
+            Found::new(Certainty::Certain, format!("the clock is {amount:.1} s {side} the chain's in every one of the last windows"));
         let found = if error_ms > 0 { Found { certainty: Certainty::Likely, ..found } } else { found };
         Some(found.with(case.line(newest.window), format!("chain_age_ms {ages:?}"), format!("within {} ms", measures::CLOCK_TOLERANCE_MS)))
     },
@@ -65,7 +66,11 @@ pub const DATA: Cause = Cause {
         warned(case, trouble::DATA, 1, "the shard did not come", "the shard of the window").or_else(|| {
             let stopped = case.node.stopped.as_ref().filter(|stopped| stopped.kind == trouble::DATA)?;
             let line = format!("{} · stopped at {} ms", case.node.name, stopped.t_ms);
-            Some(Found::new(Certainty::Certain, format!("the node ended: {}", cut(&stopped.text))).with(line, &stopped.text, "the run's data"))
+            Some(Found::new(Certainty::Certain, format!("the node ended: {}", cut(&stopped.text))).with(
+                line,
+                &stopped.text,
+                "the run's data",
+            ))
         })
     },
 };

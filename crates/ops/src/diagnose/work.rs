@@ -67,8 +67,7 @@ pub const LATE: Cause = Cause {
             return None;
         }
         let upload_ms = case.node.newest().map_or(0, |entry| entry.plan.upload_ms);
-        let sentence =
-            format!("{} of the last objects were late by this node's clock, {} were refused as late", late.len(), refused.len());
+        let sentence = format!("{} of the last objects were late by this node's clock, {} were refused as late", late.len(), refused.len());
         let mut found = Found::new(Certainty::Certain, sentence);
         if let Some((window, Some(margin))) = late.last() {
             found = found.with(case.line(*window), format!("upload_margin_ms {margin}"), format!("above 0 of {upload_ms} ms"));

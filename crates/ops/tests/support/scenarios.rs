@@ -63,7 +63,10 @@ pub const FIXTURES: [Fixture; 30] = [
     fixture("gather-slow", "[[faults]]\nkind = \"slow-download\"\nnodes = [\"m0\"]\nfrom_window = 8\nwindows = 9\n"),
     of("honest", "no-decision", "[[attackers]]\nkind = \"leader-withholds\"\ncount = 2\n"),
     of("honest", "gather-low-peers", "[[attackers]]\nkind = \"late\"\ncount = 3\n"),
-    fixture("catching-up", "[[faults]]\nkind = \"slow-download\"\nnodes = [\"m1\"]\nfrom_window = 90\n[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 9\nwindows = 9\n"),
+    fixture(
+        "catching-up",
+        "[[faults]]\nkind = \"slow-download\"\nnodes = [\"m1\"]\nfrom_window = 90\n[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 9\nwindows = 9\n",
+    ),
     Fixture {
         cause: "missing-gradient",
         node: "m0",
@@ -137,7 +140,8 @@ pub fn fixture_journals(fixture: &Fixture) -> BTreeMap<String, Vec<Line>> {
 fn trimmed(lines: Vec<Line>) -> Vec<Line> {
     let windows: Vec<u64> = lines.iter().filter(|line| matches!(line.entry, Entry::Window(_))).map(|line| line.t_ms).collect();
     let since_ms = windows.len().checked_sub(9).map_or(0, |at| windows[at]);
-    let keep = |line: &Line| line.t_ms > since_ms || matches!(line.entry, Entry::Started { .. } | Entry::Joined { .. } | Entry::Stopped { .. });
+    let keep =
+        |line: &Line| line.t_ms > since_ms || matches!(line.entry, Entry::Started { .. } | Entry::Joined { .. } | Entry::Stopped { .. });
     let short = |mut line: Line| {
         if let Entry::Evaluated { evaluation, .. } = &mut line.entry {
             (evaluation.own, evaluation.random) = Default::default();
