@@ -13,20 +13,29 @@
 //! * [`explain`]: why a miner has the weight that it has, and what would have changed it;
 //! * [`verify`]: whether a validator's sheet is true, computed again from what lies in its bucket.
 //!
+//! Nodes from the outside:
+//!
+//! * [`watch`]: a node as its journal, or a validator's sheets, tell it, and the figures by which health is judged;
+//! * [`diagnose`]: from there to a cause with evidence and what to do; [`alerts`]: thresholds with hysteresis, and who is told;
+//! * [`leaderboard`]: all miners of a network, and what separates one from the first.
+//!
 //! What always holds: a check proves an effect (a byte written and read back, a signature verified), never a mere presence; what could not be
 //! examined is *skipped* and says where the cause is told, never passed; no secret's value is in a finding. Nothing here decides anything in a
 //! network: it reads what nodes have written and published, and believes none of it before it is checked.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod alerts;
 pub mod check;
 pub mod checks;
+pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod facts;
 mod interval;
 #[cfg(test)]
 mod lab;
+pub mod leaderboard;
 pub mod machine;
 pub mod probe;
 pub mod service;
@@ -35,3 +44,4 @@ pub mod setup;
 pub mod sheets;
 pub mod subject;
 pub mod verify;
+pub mod watch;

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod learn;
 pub mod miner;
 pub mod nodes;
+pub mod phases;
 pub mod record;
 pub mod replay;
 pub mod report;

@@ -1,9 +1,11 @@
 //! One module for each command of the binary.
 
+pub mod alerts;
 pub mod bench;
 pub mod chain;
 pub mod config;
 pub mod data;
+pub mod diagnose;
 pub mod doctor;
 pub mod engine;
 pub mod eval;
@@ -12,7 +14,9 @@ pub mod explain;
 pub mod export;
 pub mod generate;
 pub mod import;
+pub mod leaderboard;
 pub mod localnet;
+pub mod monitor;
 pub mod network;
 mod new_dir;
 pub mod node;
@@ -29,3 +33,4 @@ pub mod sim;
 pub mod store;
 pub mod verify;
 pub mod wallet;
+mod watched;

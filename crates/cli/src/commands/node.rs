@@ -14,7 +14,7 @@ use std::sync::Arc;
 use templar_chain::{Chain, ChainError, Clock, PacedClock, RealClock};
 use templar_model::Recompute;
 use templar_node::context::{Context, Identity};
-use templar_node::journal::{Entry, Journal};
+use templar_node::journal::{Entry, Journal, trouble};
 use templar_node::miner::driver::{Miner, RESYNC_REQUEST};
 use templar_node::node::{NodeError, NodeSettings, make_dir};
 use templar_node::stop::Stop;
@@ -269,13 +269,17 @@ enum Ended {
 }
 
 fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
+    let kind = match &ended {
+        Ended::Alone(Err(error)) | Ended::Asked(_, Ok(Err(error))) => trouble::of_node(error).to_owned(),
+        Ended::Alone(Ok(())) | Ended::Asked(..) => String::new(),
+    };
     let (why, result) = match ended {
         Ended::Alone(result) => ("ended".to_owned(), result.into_diagnostic().map(|()| ExitCode::SUCCESS)),
         Ended::Asked(reason, Ok(Ok(()))) => (format!("{reason:?}"), Ok(reason.exit_code())),
         Ended::Asked(reason, Ok(Err(error))) => (format!("{reason:?}"), Err(error).into_diagnostic()),
         Ended::Asked(reason, Err(_)) => (format!("{reason:?}, not drained in time"), Ok(reason.exit_code())),
     };
-    ctx.note(Entry::Stopped { why: result.as_ref().err().map_or(why, |error| format!("{error:#}")) });
+    ctx.note(Entry::Stopped { kind, why: result.as_ref().err().map_or(why, |error| format!("{error:#}")) });
     result
 }
 

@@ -5,7 +5,7 @@ use crate::conduct::{Conduct, Honest, Moment, Put, Task};
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
-use crate::journal::{Entry, TrainingEntry};
+use crate::journal::{Entry, TrainingEntry, trouble};
 use crate::node::{Node, NodeError, NodeSettings};
 use crate::position::Position;
 use crate::signed;
@@ -175,7 +175,7 @@ impl Miner {
         self.node.end_profile();
         let report = match trained {
             Ok(report) => report,
-            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+            Err(error) => return Ok(self.failed("training", at.window, &error)),
         };
         let seconds = begun.elapsed().as_secs_f64().max(1e-3);
         self.training = Some(TrainingEntry {
@@ -192,6 +192,12 @@ impl Miner {
         });
         // A null round has no steps and still shows the network that the miner is there.
         Ok(Outcome::Trained(if null_round || self.conduct.sends_untrained() { report.steps.max(1) } else { report.steps }))
+    }
+
+    /// Says what kept the engine from its work, and gives the outcome.
+    fn failed(&self, what: &str, window: Window, error: &WorkError) -> Outcome {
+        self.node.ctx.warn_of(trouble::of_work(error), format!("{what} of window {window} failed: {error}"));
+        Outcome::Failed(error.to_string())
     }
 
     async fn compress(&mut self, at: Position) -> Result<Outcome, NodeError> {
@@ -225,7 +231,7 @@ impl Miner {
         self.conduct = conduct;
         let (Compressed { object: bytes, offload }, residual_norm) = match compressed {
             Ok(done) => done,
-            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+            Err(error) => return Ok(self.failed("compression", at.window, &error)),
         };
         if let Some(training) = &mut self.training {
             training.residual_norm = residual_norm;
@@ -279,13 +285,17 @@ impl Miner {
         };
         let commit = Commit { run: self.node.run.id, uid: ctx.uid, window, object: sealed.digest, object_bytes: sealed.bytes.len() as u64 };
         let put = match signed::sign(&commit, &*ctx.key) {
-            Ok(bytes) => ctx.bucket.put(&names::commit(window, ctx.uid), bytes.into()).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(bytes) => ctx
+                .bucket
+                .put(&names::commit(window, ctx.uid), bytes.into())
+                .await
+                .map_err(|error| (trouble::of_put(error.kind()), error.to_string())),
+            Err(error) => Err(("", error.to_string())),
         };
         match put {
             Ok(()) => Outcome::Done,
-            Err(why) => {
-                ctx.warn(format!("the commit of window {window} was not put, so its object will not count: {why}"));
+            Err((kind, why)) => {
+                ctx.warn_of(kind, format!("the commit of window {window} was not put, so its object will not count: {why}"));
                 Outcome::Failed(why)
             }
         }
@@ -313,7 +323,7 @@ impl Miner {
         match put {
             Ok(()) => Outcome::Done,
             Err(error) => {
-                ctx.warn(format!("the object of window {window} was not put: {error}"));
+                ctx.warn_of(trouble::of_put(error.kind()), format!("the object of window {window} was not put: {error}"));
                 Outcome::Failed(error.to_string())
             }
         }

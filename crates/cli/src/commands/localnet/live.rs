@@ -8,10 +8,10 @@
 
 mod draw;
 mod scene;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use super::plain::Plain;
 use super::progress::Progress;
@@ -189,10 +189,10 @@ impl Live {
 static ALTERNATE: AtomicBool = AtomicBool::new(false);
 
 /// The alternate screen, for as long as this lives.
-struct Screen;
+pub(crate) struct Screen;
 
 impl Screen {
-    fn enter() -> io::Result<Self> {
+    pub(crate) fn enter() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
@@ -208,7 +208,7 @@ impl Screen {
         Ok(screen)
     }
 
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         ALTERNATE.load(Ordering::SeqCst)
     }
 }

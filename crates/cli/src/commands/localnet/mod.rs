@@ -7,7 +7,7 @@
 pub mod adversary;
 mod calibrate;
 mod children;
-mod live;
+pub(crate) mod live;
 mod plain;
 mod progress;
 mod report;

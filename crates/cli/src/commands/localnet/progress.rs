@@ -127,9 +127,9 @@ impl Progress {
                 node.joined.get_or_insert(window.0);
                 node.message = None;
             }
-            Entry::Warning { text } => node.message = Some(text),
+            Entry::Warning { text, .. } => node.message = Some(text),
             Entry::Resync { why } => node.message = Some(format!("resync: {why}")),
-            Entry::Stopped { why } => node.message = Some(format!("stopped: {why}")),
+            Entry::Stopped { why, .. } => node.message = Some(format!("stopped: {why}")),
             _ => {}
         }
     }

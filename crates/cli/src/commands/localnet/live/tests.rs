@@ -56,6 +56,7 @@ fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {
         phases_ms: phases.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect(),
         host_bytes: 187_000_000 + u64::from(uid) * 1_000_000,
         store_bytes: [1_200_000 * (number + 1), 61_440 * (number + 1)],
+        ..WindowEntry::default()
     }
 }
 
