@@ -26,7 +26,7 @@ use frame_metadata::{
     v16::{self, EnumDeprecationInfo, ItemDeprecationInfo},
 };
 use parity_scale_codec::{Compact, Encode as _};
-use scale_info::{IntoPortable as _, MetaType, PortableRegistry, Registry, TypeInfo, meta_type};
+use scale_info::{IntoPortable as _, MetaType, PortableRegistry, Registry, TypeDef, TypeInfo, meta_type};
 use std::collections::BTreeMap;
 use templar_chain::RuntimeOptions;
 
@@ -396,6 +396,25 @@ fn renamed(registry: Registry) -> PortableRegistry {
             let ours = |segment: &String| matches!(segment.as_str(), "runtime" | "primitives" | "apis" | "subnets");
             *segments = segments.iter().skip(1).skip_while(|segment| ours(segment)).cloned().collect();
         }
+        // Python clients tell an error by its name only where there is a text about it.
+        if let (Some("Error"), TypeDef::Variant(errors)) = (portable.ty.path.segments.last().map(String::as_str), &mut portable.ty.type_def) {
+            errors.variants.iter_mut().for_each(|error| error.docs = vec![in_words(&error.name)]);
+        }
     }
     types
+}
+
+/// `NotEnoughStake` as "Not enough stake."
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+            words.push(letter.to_ascii_lowercase());
+        } else {
+            words.push(letter);
+        }
+    }
+    words.push('.');
+    words
 }
