@@ -33,5 +33,6 @@ pub mod service;
 pub mod settings;
 pub mod setup;
 pub mod sheets;
+pub mod skill;
 pub mod subject;
 pub mod verify;
