@@ -6,6 +6,7 @@
 mod crates;
 mod docs;
 mod peers;
+mod skill;
 mod steps;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Task {
     },
     /// Write the pages of the handbook that are made from the binary.
     Docs,
+    /// Write the generated parts of the agent skill: what the binary knows, and the lines of anchors into the source.
+    Skill,
     /// Make the detection table, docs/attacks.md and attacks.json: every attack at three shares over 20 seeds.
     Attacks,
     /// Make the comparison of SparseLoCo with dense DiLoCo and AdamW, docs/sparseloco.md and sparseloco.json.
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Task::Peers { peer } => peers::run(peer),
         Task::Chain { what } => steps::chain(&what.arguments()),
         Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
+        Task::Skill => skill::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Attacks => steps::table("attacks"),
         Task::Sparseloco => steps::table("sparseloco"),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "protocol",
     "wallet",
     "codec",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 18] = [
     "subtensor",
     "node",
     "sim",
+    "rent",
     "ops",
     "cli",
 ];

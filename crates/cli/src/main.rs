@@ -62,6 +62,7 @@ enum Command {
     Import(commands::import::ImportArgs),
     Explain(commands::explain::ExplainArgs),
     Verify(commands::verify::VerifyArgs),
+    Skill(commands::skill::SkillArgs),
 }
 
 impl Command {
@@ -99,6 +100,7 @@ impl Command {
             Self::Import(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Explain(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Verify(args) => args.run(),
+            Self::Skill(args) => args.run(),
         }
     }
 }

@@ -42,6 +42,7 @@ pub mod service;
 pub mod settings;
 pub mod setup;
 pub mod sheets;
+pub mod skill;
 pub mod subject;
 pub mod verify;
 pub mod watch;

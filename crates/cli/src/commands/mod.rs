@@ -30,6 +30,7 @@ pub mod service;
 pub mod setup;
 pub mod shell;
 pub mod sim;
+pub mod skill;
 pub mod store;
 pub mod verify;
 pub mod wallet;
