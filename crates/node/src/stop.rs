@@ -44,11 +44,15 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Watches for a request in the node's directory `dir`. One that was made to a former process counts no more.
+    /// Watches for a request in the node's directory `dir`. One that was made to a former process must be gone: [`Drain::forget`].
     pub fn new(dir: &Path) -> Self {
-        let request = dir.join(DRAIN_REQUEST);
-        let _ = std::fs::remove_file(&request);
-        Self { request }
+        Self { request: dir.join(DRAIN_REQUEST) }
+    }
+
+    /// Takes away a request that was made to a former process; for whoever has just locked the directory.
+    pub fn forget(dir: &Path) {
+        // There is none in most cases.
+        let _ = std::fs::remove_file(dir.join(DRAIN_REQUEST));
     }
 
     /// Whether it is asked for; the request is fulfilled by that.
@@ -65,6 +69,7 @@ mod tests {
     fn a_drain_is_asked_for_once_and_an_old_request_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(DRAIN_REQUEST), b"").unwrap();
+        Drain::forget(dir.path());
         let drain = Drain::new(dir.path());
         assert!(!drain.take());
         std::fs::write(dir.path().join(DRAIN_REQUEST), b"").unwrap();

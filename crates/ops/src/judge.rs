@@ -7,14 +7,16 @@
 //!
 //! What always holds: a gate that could not be examined is told apart from one that was passed; what is read is checked and bounded.
 
+mod report;
 mod text;
 mod trail;
+
+pub use report::{Basis, Effect, Gate, Numbers, Outcome, Report};
 
 use crate::bench::{Bench, Means};
 use crate::sheets::{self, SheetsError, read_sheet};
 use crate::verify::replay::{self, Stopped, run_job};
 use bytes::Bytes;
-use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use templar_codec::aggregate::clip_factor;
@@ -80,156 +82,6 @@ pub enum JudgeError {
     /// The run or its scores cannot be read.
     #[error(transparent)]
     Sheets(#[from] SheetsError),
-}
-
-/// What came of a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The object passes it.
-    Passed,
-    /// A validator would refuse the object, or it would count for less.
-    Failed,
-    /// It could not be examined.
-    NotPossible,
-}
-
-/// One gate on the way from an object to a weight.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Gate {
-    /// A stable name: a kind of refusal, or the rules' own name of a check.
-    pub name: String,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The sentence that explains it.
-    pub said: String,
-}
-
-/// By what the object was judged where the window itself does not say it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "basis", rename_all = "snake_case")]
-pub enum Basis {
-    /// A validator has scored the window: its draw, its peers and its state.
-    Scored {
-        /// The validator.
-        validator: Uid,
-        /// Largest relative difference between its losses of this very object and those measured here; none when it did not measure it.
-        apart: Option<f64>,
-    },
-    /// The window is not scored yet.
-    Forecast {
-        /// The seed that stands for the block's hash.
-        seed: Digest,
-        /// The window whose manifest gave the clipping norms; without one nothing is clipped.
-        clip_window: Option<Window>,
-        /// The scored window after which the state of the rules was taken; none begins with nothing.
-        state_window: Option<Window>,
-    },
-}
-
-/// Loss of some sequences with and without the update.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Effect {
-    /// Mean loss before, nats per token.
-    pub before: f64,
-    /// Mean loss after.
-    pub after: f64,
-    /// The share of the loss that it removes.
-    pub score: f64,
-    /// Standard error of `score`, paired over the sequences.
-    pub standard_error: f64,
-    /// 95 % interval of `score`; none for a single sequence.
-    pub interval: Option<[f64; 2]>,
-    /// Sequences measured.
-    pub sequences: usize,
-}
-
-/// What was measured of the object.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Numbers {
-    /// L2 norm of the whole update, before clipping.
-    pub norm: f64,
-    /// The same relative to the lower median of the window's objects; none without others.
-    pub loudness: Option<f64>,
-    /// Parameters whose update is cut to the clipping norm, of all.
-    pub clipped: [usize; 2],
-    /// On random sequences: the gradient score.
-    pub random: Effect,
-    /// On sequences that it was trained on.
-    pub own: Effect,
-    /// Share of the pairs of an own and a random sequence in which the own one gained more; 0.5 without training on own data.
-    pub advantage: Option<f64>,
-    /// Cosine with the sum of the window's other objects; none without others.
-    pub agreement: Option<f64>,
-    /// Objects that it resembles beyond what their windows have in common.
-    pub alike: Vec<Likeness>,
-    /// Windows whose objects it was compared with.
-    pub compared_windows: usize,
-    /// What the window counts for the miner, in [0, 1]; none when it does not count at all.
-    pub credit: Option<f64>,
-    /// The rules' own sentence about the whole.
-    pub reason: String,
-}
-
-/// What a validator would say of the object.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// blake3 of the object.
-    pub object: Digest,
-    /// Its size.
-    pub bytes: u64,
-    /// The most that an object of the run can have; none where the run's model cannot be used here.
-    pub bytes_max: Option<u64>,
-    /// Its window.
-    pub window: Window,
-    /// Its uid.
-    pub uid: Uid,
-    /// Its hotkey.
-    pub hotkey: AccountId,
-    /// The run.
-    pub run: Digest,
-    /// By what it was judged; none when it does not come to a measurement.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub basis: Option<Basis>,
-    /// The gates, in order.
-    pub gates: Vec<Gate>,
-    /// What was measured; none when it does not come to that.
-    pub numbers: Option<Numbers>,
-}
-
-impl Report {
-    /// What came of the whole: a failure if there is one, else what could not be examined.
-    pub fn outcome(&self) -> Outcome {
-        let any = |outcome| self.gates.iter().any(|gate| gate.outcome == outcome);
-        if any(Outcome::Failed) {
-            Outcome::Failed
-        } else if any(Outcome::NotPossible) || self.numbers.is_none() {
-            Outcome::NotPossible
-        } else {
-            Outcome::Passed
-        }
-    }
-
-    /// The gate called `name`.
-    pub fn gate(&self, name: &str) -> Option<&Gate> {
-        self.gates.iter().find(|gate| gate.name == name)
-    }
-
-    fn pass(&mut self, name: &str, said: impl Into<String>) {
-        self.gates.push(Gate { name: name.into(), outcome: Outcome::Passed, said: said.into() });
-    }
-
-    fn fail(&mut self, name: &str, said: impl Into<String>) {
-        self.gates.push(Gate { name: name.into(), outcome: Outcome::Failed, said: said.into() });
-    }
-
-    fn skip(&mut self, name: &str, said: impl Into<String>) {
-        self.gates.push(Gate { name: name.into(), outcome: Outcome::NotPossible, said: said.into() });
-    }
-
-    fn require(&mut self, name: &str, holds: bool, right: String, wrong: String) {
-        if holds { self.pass(name, right) } else { self.fail(name, wrong) }
-    }
 }
 
 /// The object with the run that it is judged by.
@@ -614,71 +466,4 @@ impl Stopped {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(outcomes: &[Outcome], measured: bool) -> Report {
-        let gate = |outcome: &Outcome| Gate { name: "theta".into(), outcome: *outcome, said: "it is so".into() };
-        let losses = Losses { before: vec![2.0, 2.0, 2.0], after: vec![1.9, 1.8, 1.9] };
-        let effect = || effect(&losses).unwrap();
-        let numbers = measured.then(|| Numbers {
-            norm: 0.5,
-            loudness: None,
-            clipped: [0, 9],
-            random: effect(),
-            own: effect(),
-            advantage: Some(0.5),
-            agreement: None,
-            alike: vec![],
-            compared_windows: 2,
-            credit: Some(1.0),
-            reason: "it helps".into(),
-        });
-        Report {
-            object: Digest::of(b"object"),
-            bytes: 9,
-            bytes_max: Some(10),
-            window: Window(3),
-            uid: Uid(1),
-            hotkey: AccountId::default(),
-            run: Digest::default(),
-            basis: Some(Basis::Forecast { seed: Digest::of(b"seed"), clip_window: Some(Window(2)), state_window: None }),
-            gates: outcomes.iter().map(gate).collect(),
-            numbers,
-        }
-    }
-
-    #[test]
-    fn what_was_not_examined_never_counts_as_passed() {
-        use Outcome::{Failed, NotPossible, Passed};
-        assert_eq!(report(&[Passed], true).outcome(), Passed);
-        assert_eq!(report(&[Passed, NotPossible], true).outcome(), NotPossible);
-        assert_eq!(report(&[Passed], false).outcome(), NotPossible);
-        assert_eq!(report(&[NotPossible, Failed], true).outcome(), Failed);
-    }
-
-    #[test]
-    fn the_report_for_people() {
-        let mut settings = insta::Settings::clone_current();
-        settings.set_prepend_module_to_snapshot(false);
-        settings.set_omit_expression(true);
-        settings.bind(|| insta::assert_snapshot!("judge_forecast", report(&[Outcome::Passed], true).text()));
-    }
-
-    #[test]
-    fn an_effect_has_its_bound_and_two_measurements_their_distance() {
-        let measured = |after: f64| Measurement {
-            uid: Uid(1),
-            hotkey: AccountId::default(),
-            random: Losses { before: vec![2.0, 4.0], after: vec![1.0, after] },
-            own: Losses { before: vec![2.0], after: vec![1.0] },
-        };
-        assert_eq!(apart_of(&measured(3.0), &measured(3.0)), 0.0);
-        assert!((apart_of(&measured(3.0), &measured(3.03)) - 0.0099).abs() < 1e-4);
-        assert_eq!(apart_of(&measured(3.0), &measured(f64::NAN)), f64::INFINITY);
-        let effect = effect(&measured(3.0).random).unwrap();
-        let [low, high] = effect.interval.unwrap();
-        assert!(low <= effect.score && effect.score <= high && (effect.score - 1.0 / 3.0).abs() < 1e-12, "{effect:?}");
-        assert_eq!(super::effect(&Losses { before: vec![f64::NAN], after: vec![1.0] }), None);
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use templar_node::join::JoinError;
 use templar_node::journal::{Entry, Journal};
 use templar_node::miner::driver::{Miner, RESYNC_REQUEST};
 use templar_node::node::{NodeError, NodeSettings, make_dir};
-use templar_node::stop::{DRAIN_REQUEST, Stop};
+use templar_node::stop::{DRAIN_REQUEST, Drain, Stop};
 use templar_node::validator::driver::Validator;
 use templar_node::validator::start::StartRun;
 use templar_ops::probe::is_running;
@@ -304,7 +304,11 @@ pub fn open_dir(dir: &Path) -> miette::Result<Option<File>> {
     let failed = || format!("the directory {} cannot be used", dir.display());
     let file = File::options().create(true).truncate(false).write(true).open(&path).into_diagnostic().wrap_err_with(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            // At once: whoever sees the lock may ask.
+            Drain::forget(dir);
+            Ok(Some(file))
+        }
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error).into_diagnostic().wrap_err_with(failed),
     }
