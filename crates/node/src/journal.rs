@@ -315,8 +315,14 @@ pub struct TrainingEntry {
     pub tokens_s: f64,
     /// Mean norm of the inner gradients before clipping.
     pub gradient_norm: f64,
-    /// L2 norm of the residual that stays after compression.
+    /// L2 norm of the residual that stays after compression, of its finite values.
     pub residual_norm: f64,
+    /// The largest magnitude in it.
+    #[serde(default)]
+    pub residual_largest: f64,
+    /// Values in it that are not finite; any is a fault.
+    #[serde(default)]
+    pub residual_not_finite: u64,
     /// Size of the sealed object.
     pub object_bytes: u64,
     /// Time between the object's upload and the end of the upload window, ms; negative: late. None: not uploaded.

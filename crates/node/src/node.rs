@@ -16,6 +16,7 @@ use crate::worker::{Worker, WorkerGone};
 use crate::workspace::{WorkError, Workspace};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,6 +84,8 @@ pub struct NodeSettings {
     pub offload_moments: bool,
     /// What training computes again instead of keeping it in the engine's memory.
     pub recompute: Recompute,
+    /// Sequences in one pass, instead of the run's own number.
+    pub micro_batch: Option<NonZeroUsize>,
 }
 
 /// A node that has joined.
@@ -127,6 +130,7 @@ impl Node {
         let timeline = Timeline::default();
         let profiler = Profiler::new(executor.clone(), settings.dir.join(PROFILES_DIR), settings.profile_windows, timeline.clone());
         let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?.with(settings.offload_moments, timeline.clone());
+        let workspace = workspace.with_micro_batch(settings.micro_batch);
         let started = Worker::start(settings.threads, workspace);
         let worker = started.map_err(|source| NodeError::Io { what: "the worker threads could not be started".into(), source })?;
         let object_bytes_max = worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
@@ -329,6 +333,9 @@ impl Node {
 
     /// The window's entry for the journal, with what both roles know; clears the window's notes.
     pub fn window_entry(&mut self, window: Window, after: &Position, stepped: bool, decided: Option<&Decided>) -> WindowEntry {
+        for switch in self.ctx.bucket.switches() {
+            self.ctx.warn(switch.to_string());
+        }
         let (_, gathered) = self.gathered.take().unwrap_or_default();
         let manifest = decided.map(|decided| &decided.manifest);
         let committed = manifest.map_or(0, |manifest| manifest.commits.len());

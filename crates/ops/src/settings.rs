@@ -34,7 +34,7 @@ const fn setting(key: &'static str, flag: &'static str, help: &'static str, exam
 }
 
 /// All settings, in the order of the template.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 18] = [
     setting("network.chain", "chain", "The chain's endpoint; a local network prints its own.", "\"http://127.0.0.1:9944\""),
     setting("network.netuid", "netuid", "The number of the subnet on that chain.", "3"),
     setting("network.params", "params", "Join only a run with these hyper-parameters: a preset's name or a file.", "\"local\""),
@@ -42,6 +42,13 @@ pub const SETTINGS: [Setting; 14] = [
     setting("wallet.name", "wallet", "The wallet, a folder in it.", "\"default\""),
     setting("wallet.hotkey", "hotkey", "The hotkey in the wallet; a node needs no coldkey.", "\"default\""),
     setting("bucket.url", "bucket", "This node's bucket; its key is in the .env file.", "\"https://store.example/my-miner\""),
+    setting(
+        "bucket.endpoints",
+        "bucket-endpoints",
+        "Further endpoints of the same bucket, with commas between them; used while the first one fails.",
+        "\"https://store-2.example/my-miner\"",
+    ),
+    setting("bucket.max_up", "max-up", "The most that is sent to the bucket, Mbit/s; no bound when left out.", "400"),
     setting("node.dir", "dir", "The node's directory: private state, data and journal.", "\"/var/lib/templar/miner\""),
     setting("node.threads", "threads", "Threads for training and codec; all cores when left out.", "8"),
     setting("engine.kind", "engine", "What runs array programs: cpu or pjrt; the best installed when left out.", "\"cpu\""),
@@ -49,6 +56,13 @@ pub const SETTINGS: [Setting; 14] = [
     setting("engine.devices", "devices", "Devices to use; all when left out.", "8"),
     setting("engine.memory", "gpu-memory", "Share of each GPU's memory to take at once.", "0.93"),
     setting("miner.recompute", "recompute", "What training computes again instead of keeping it: none, selective or full.", "\"none\""),
+    setting("miner.micro_batch", "micro-batch", "Sequences in one pass through the model; the run's number when left out.", "4"),
+    setting(
+        "upgrade.feed",
+        "feed",
+        "Where releases are announced: a URL or a file, JSON or Atom; read by `templar upgrade --check`.",
+        "\"https://releases.example/templar.atom\"",
+    ),
 ];
 
 /// A variable of the environment that this program reads.

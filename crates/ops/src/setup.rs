@@ -48,9 +48,15 @@ pub fn checked(key: &str, value: &str) -> Result<&'static str, BadValue> {
     let one_of = |words: &[&str]| if words.contains(&value) { Ok(()) } else { Err(bad(format!("it must be one of {}", words.join(", ")))) };
     match setting.key {
         "network.netuid" => whole(u64::from(u16::MAX))?,
-        "node.threads" | "engine.devices" => whole(1 << 16)?,
+        "node.threads" | "engine.devices" | "miner.micro_batch" => whole(1 << 16)?,
         "network.chain" if !value.contains("://") => return Err(bad("it must be a URL such as http://127.0.0.1:9944".into())),
         "bucket.url" => drop(BucketUrl::parse(value).map_err(|error| bad(error.to_string()))?),
+        "bucket.endpoints" => {
+            value.split(',').try_for_each(|url| BucketUrl::parse(url.trim()).map(drop)).map_err(|error| bad(error.to_string()))?;
+        }
+        "bucket.max_up" if !value.parse::<f64>().is_ok_and(|rate| rate.is_finite() && rate >= 0.001) => {
+            return Err(bad("it must be a number of Mbit/s, 0.001 or more".into()));
+        }
         "engine.kind" => one_of(&["cpu", "pjrt"])?,
         "engine.memory" if !value.parse::<f32>().is_ok_and(|share| share > 0.0 && share <= 1.0) => {
             return Err(bad("it must be above 0 and at most 1".into()));

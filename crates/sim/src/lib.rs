@@ -10,6 +10,7 @@
 
 pub mod attacks;
 pub mod draw;
+pub mod explore;
 pub mod gauge;
 pub mod key;
 pub mod lab;

@@ -7,7 +7,7 @@ use crate::{
     client::Subtensor,
     errors::lacks,
     runtime::Call,
-    state::{SUBTENSOR, StateAt, account},
+    state::{SUBTENSOR, StateAt, account, subnet},
     values::{AccountInfo, StakeInfo, account_of, unsigned},
 };
 use parity_scale_codec::Encode as _;
@@ -178,6 +178,18 @@ impl Subtensor {
     /// Those of every write: see [`Chain`](templar_chain::Chain).
     pub async fn act(&self, by: &dyn Signer, action: &Action, wait: Wait) -> Result<TxReport> {
         self.inner.report(by, &action.call(), wait).await
+    }
+
+    /// What one alpha of the subnet is worth in TAO by the reserves of its pool: TAO for each alpha in it. None where there is no pool, as on the
+    /// development chain, on which both trade one to one.
+    ///
+    /// # Errors
+    /// The chain cannot be reached.
+    pub async fn alpha_price(&self, netuid: Netuid) -> Result<Option<f64>> {
+        let state = self.inner.state(At::Best).await?;
+        let reserve = |entry: &'static str| state.read_or::<u64>(entry, vec![subnet(netuid)], 0);
+        let (tao, alpha) = futures::try_join!(reserve("SubnetTAO"), reserve("SubnetAlphaIn"))?;
+        Ok((tao > 0 && alpha > 0).then(|| tao as f64 / alpha as f64))
     }
 
     /// All stakes of a coldkey.

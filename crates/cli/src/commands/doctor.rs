@@ -2,12 +2,13 @@
 
 use super::engine::args::{EngineFlags, RecomputeArg};
 use super::node::is_local;
+use super::wallet::flags::PasswordFlags;
 use crate::config;
 use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use templar_ops::probe::is_running;
 use templar_ops::subject::{Role, Settings, Subject};
 use templar_protocol::Netuid;
 use templar_store::{Http, Reach};
+use templar_wallet::{Slot, WalletDir};
 
 /// The exit code when the doctor itself could not work.
 const BROKEN: u8 = 3;
@@ -59,7 +61,7 @@ pub struct DoctorArgs {
 
 /// The settings of the node that is examined: those of `templar miner` and `templar validator`.
 #[derive(Debug, Args)]
-struct NodeFlags {
+pub struct NodeFlags {
     /// The chain's endpoint.
     #[arg(long, env = "TEMPLAR_CHAIN", default_value = "http://127.0.0.1:9944", value_name = "URL")]
     chain: String,
@@ -78,6 +80,9 @@ struct NodeFlags {
     /// The node's bucket.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
     bucket: Option<String>,
+    /// Further endpoints of the same bucket, with commas between them.
+    #[arg(long, value_name = "URLS")]
+    bucket_endpoints: Option<String>,
     /// The node's directory.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -93,6 +98,8 @@ struct NodeFlags {
     /// Whether moments are kept in host memory between windows.
     #[arg(long, env = "TEMPLAR_OFFLOAD_MOMENTS")]
     offload_moments: bool,
+    #[command(flatten)]
+    password: PasswordFlags,
     #[command(flatten)]
     engine: EngineFlags,
 }
@@ -198,7 +205,16 @@ fn capital(text: &str) -> String {
 }
 
 impl NodeFlags {
-    fn subject(&self, role: Role) -> miette::Result<Subject> {
+    /// The node's directory.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// The node that is examined, in this role.
+    ///
+    /// # Errors
+    /// A setting cannot be used.
+    pub fn subject(&self, role: Role) -> miette::Result<Subject> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let settings = Settings {
             role,
@@ -208,6 +224,7 @@ impl NodeFlags {
             wallet: self.wallet.clone(),
             hotkey: self.hotkey.clone(),
             bucket: self.bucket.clone(),
+            bucket_endpoints: self.bucket_endpoints.iter().flat_map(|urls| urls.split(',')).map(|url| url.trim().to_owned()).collect(),
             dir: self.dir.clone(),
             threads: self.threads.unwrap_or(cores),
             params: self.params.as_deref().map(super::params::load).transpose()?,
@@ -219,9 +236,14 @@ impl NodeFlags {
         };
         let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
         let chain = HttpChain::new(&self.chain).into_diagnostic()?.with_persistence(Duration::ZERO);
+        let wallets = WalletDir::new(&settings.wallet_path);
+        // A name that is none is told by the check of the hotkey.
+        let path = wallets.secret_path(&Slot::hotkey(&settings.wallet, &settings.hotkey));
+        let password = path.ok().map(|path| self.password.given(&path)).transpose()?.flatten();
         Ok(Subject {
             settings,
             variables: config::variables()?,
+            password,
             engines: Environment::of_process(),
             machine: Machine::of_this_host(self.dir.as_deref()),
             chain: Arc::new(chain),

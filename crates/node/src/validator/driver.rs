@@ -17,7 +17,7 @@ use crate::node::{Node, NodeError, NodeSettings};
 use crate::position::Position;
 use crate::recipe;
 use crate::signed;
-use crate::stop::Stop;
+use crate::stop::{Drain, Stop};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ pub struct Validator {
     pub(super) unpublished: Unpublished,
     commits_path: PathBuf,
     model_dir: PathBuf,
+    drain: Drain,
     /// The engine's name.
     pub(super) engine: String,
     tokenizer: Tokenizer,
@@ -87,6 +88,7 @@ impl Validator {
             unpublished,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
+            drain: Drain::new(&settings.dir),
             engine,
             tokenizer,
             held_out: held_out.into(),
@@ -100,13 +102,17 @@ impl Validator {
         Ok((validator, position))
     }
 
-    /// Validates until `stop`.
+    /// Validates until `stop`, or until the end of the window in which a [`Drain`] is asked for.
     ///
     /// # Errors
     /// The chain refuses, the worker is gone: nothing that waiting would mend.
     pub async fn run(mut self, position: Position, stop: &Stop) -> Result<(), NodeError> {
         let mut next = self.machine.step(Event::Joined(position));
         while let Some(effect) = next {
+            // Between two windows nothing is under way that would be lost.
+            if matches!(effect.action, Action::Look(_)) && self.drain.take() {
+                break;
+            }
             let must_finish = matches!(effect.action, Action::Follow(FollowAction::Publish { .. }) | Action::Checkpoint(_));
             let outcome = if must_finish {
                 self.perform(effect.action).await?

@@ -20,7 +20,7 @@ use clap::Args;
 use live::View;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use progress::Progress;
-pub use setup::{Known, known};
+pub use setup::{Known, NETUID, known};
 use setup::{Network, Plan};
 use std::path::PathBuf;
 use std::process::ExitCode;

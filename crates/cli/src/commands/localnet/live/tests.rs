@@ -32,6 +32,8 @@ fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {
         tokens_s: 15_170.0 - 300.0 * f64::from(uid),
         gradient_norm: 0.912,
         residual_norm: 1.84,
+        residual_largest: 0.02,
+        residual_not_finite: 0,
         object_bytes: 61_440,
         upload_margin_ms: Some(1720),
         learning_rate: 4e-3,
