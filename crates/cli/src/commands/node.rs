@@ -54,6 +54,10 @@ pub struct NodeArgs {
     /// Profile the next N windows into the folder profiles/ of --dir, which keeps the newest 20.
     #[arg(long, env = "TEMPLAR_PROFILE_WINDOWS", value_name = "N", default_value_t = 0)]
     profile_windows: u32,
+    /// Read peers' buckets at private addresses, too: for a network of one's own machines. Without it that is done where the chain is on this
+    /// machine.
+    #[arg(long)]
+    private_peers: bool,
     #[command(flatten)]
     engine: EngineFlags,
     #[command(flatten)]
@@ -222,7 +226,6 @@ impl NodeArgs {
             let error = templar_node::join::JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 };
             miette!(code = NOT_REGISTERED, "{error}")
         })?;
-        let reach = if network.endpoints().iter().all(|endpoint| is_local(endpoint)) { Reach::Anywhere } else { Reach::Public };
         let bucket =
             self.bucket.as_deref().ok_or_else(|| miette!(help = "give its URL with --bucket", "a node needs a bucket of its own"))?;
         let url = BucketUrl::parse(bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
@@ -231,7 +234,7 @@ impl NodeArgs {
         let bucket = Bucket::open(&config, &own_http).into_diagnostic().wrap_err("the own bucket cannot be opened")?;
         let journal =
             Journal::open(dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", dir.display()))?;
-        let http = Http::new(reach).into_diagnostic()?;
+        let http = Http::new(reach(&network, self.private_peers)).into_diagnostic()?;
         let ctx = Context::new(Arc::new(chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
@@ -279,14 +282,20 @@ fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
     result
 }
 
-/// Whether the chain is on this machine: only then may peers' buckets be, too.
+/// Where peers' buckets may be: on private addresses only where the chain is on this machine, or where that is asked for.
+pub fn reach(network: &Network, private_peers: bool) -> Reach {
+    let local = network.endpoints().iter().all(|endpoint| is_local(endpoint));
+    if local || private_peers { Reach::Anywhere } else { Reach::Public }
+}
+
+/// Whether the chain is on this machine.
 pub fn is_local(chain: &str) -> bool {
     let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Where the paced time of a development chain is kept: its own HTTP face, on the port of its JSON-RPC.
+/// Where the paced time of a development chain is controlled: over HTTP, on the port of its JSON-RPC.
 fn paced_endpoint(network: &Network) -> String {
     network.endpoints().first().map(|endpoint| endpoint.replacen("ws", "http", 1)).unwrap_or_default()
 }
