@@ -75,6 +75,10 @@ pub struct NodeArgs {
     /// Ask the node that runs in --dir to end after the window that it is in, its object up and its decision followed, and wait for that.
     #[arg(long)]
     drain: bool,
+    /// Read peers' buckets at private addresses, too: for a network of one's own machines. Without it that is done where the chain is on this
+    /// machine.
+    #[arg(long)]
+    private_peers: bool,
     #[command(flatten)]
     engine: EngineFlags,
     #[command(flatten)]
@@ -260,11 +264,10 @@ impl NodeArgs {
             let error = JoinError::NotRegistered { hotkey: hotkey.to_string(), netuid: netuid.0 };
             miette!(code = NOT_REGISTERED, "{error}")
         })?;
-        let reach = if network.endpoints().iter().all(|endpoint| is_local(endpoint)) { Reach::Anywhere } else { Reach::Public };
         let bucket = self.own_bucket().map_err(unusable)?;
         let journal =
             Journal::open(dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", dir.display()))?;
-        let http = Http::new(reach).into_diagnostic()?;
+        let http = Http::new(reach(&network, self.private_peers)).into_diagnostic()?;
         let ctx = Context::new(Arc::new(chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
@@ -384,14 +387,20 @@ fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
     result
 }
 
-/// Whether the chain is on this machine: only then may peers' buckets be, too.
+/// Where peers' buckets may be: on private addresses only where the chain is on this machine, or where that is asked for.
+pub fn reach(network: &Network, private_peers: bool) -> Reach {
+    let local = network.endpoints().iter().all(|endpoint| is_local(endpoint));
+    if local || private_peers { Reach::Anywhere } else { Reach::Public }
+}
+
+/// Whether the chain is on this machine.
 pub fn is_local(chain: &str) -> bool {
     let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Where the paced time of a development chain is kept: its own HTTP face, on the port of its JSON-RPC.
+/// Where the paced time of a development chain is controlled: over HTTP, on the port of its JSON-RPC.
 fn paced_endpoint(network: &Network) -> String {
     network.endpoints().first().map(|endpoint| endpoint.replacen("ws", "http", 1)).unwrap_or_default()
 }

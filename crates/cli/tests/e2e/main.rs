@@ -10,6 +10,7 @@ mod adversaries;
 mod doctor;
 mod errors;
 mod hostile;
+mod joining;
 mod judge;
 mod kills;
 mod lab;

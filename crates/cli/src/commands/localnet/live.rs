@@ -13,6 +13,7 @@ pub(crate) mod table;
 mod tests;
 pub(crate) mod text;
 
+use super::earnings::AllEarnings;
 use super::plain::Plain;
 use super::progress::Progress;
 use super::setup::Network;
@@ -114,6 +115,7 @@ struct Seen {
     evaluations: BTreeMap<Uid, PeerEvaluation>,
     weights: BTreeMap<Uid, f64>,
     penalties: BTreeMap<Uid, u64>,
+    earnings: AllEarnings,
 }
 
 impl Seen {
@@ -128,6 +130,7 @@ impl Seen {
             evaluations: progress.evaluations.clone(),
             weights: progress.weights.clone(),
             penalties: progress.penalties.iter().map(|(uid, (window, _))| (*uid, *window)).collect(),
+            earnings: progress.earnings.clone(),
         }
     }
 }
