@@ -365,6 +365,10 @@ impl Parts<'_> {
             {
                 calls.variants.retain(|call| !ANNOUNCED_SWAPS.contains(&call.name.as_str()));
             }
+            // Python clients tell an error by its name only where there is a text about it.
+            if let (Some("Error"), TypeDef::Variant(errors)) = (segments.last().map(String::as_str), &mut portable.ty.type_def) {
+                errors.variants.iter_mut().for_each(|error| error.docs = vec![in_words(&error.name)]);
+            }
         }
         types
     }
@@ -411,24 +415,6 @@ fn api_16(api: &Api) -> v16::RuntimeApiMetadata {
         version: Compact(api.version),
         deprecation_info: ItemDeprecationInfo::NotDeprecated,
     }
-}
-
-/// The types, without the segments under which this crate keeps the runtime's.
-fn renamed(registry: Registry) -> PortableRegistry {
-    let mut types = PortableRegistry::from(registry);
-    let here = env!("CARGO_CRATE_NAME");
-    for portable in &mut types.types {
-        let segments = &mut portable.ty.path.segments;
-        if segments.first().is_some_and(|first| first == here) {
-            let ours = |segment: &String| matches!(segment.as_str(), "runtime" | "primitives" | "apis" | "subnets");
-            *segments = segments.iter().skip(1).skip_while(|segment| ours(segment)).cloned().collect();
-        }
-        // Python clients tell an error by its name only where there is a text about it.
-        if let (Some("Error"), TypeDef::Variant(errors)) = (portable.ty.path.segments.last().map(String::as_str), &mut portable.ty.type_def) {
-            errors.variants.iter_mut().for_each(|error| error.docs = vec![in_words(&error.name)]);
-        }
-    }
-    types
 }
 
 /// `NotEnoughStake` as "Not enough stake."

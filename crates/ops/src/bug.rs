@@ -212,7 +212,7 @@ mod tests {
         use templar_node::journal::{Entry, JOURNAL_FILE, Journal};
         let dir = tempfile::tempdir().unwrap();
         assert!(journal(dir.path()).is_err());
-        Journal::open(dir.path()).unwrap().write(1, Entry::Warning { text: "one".into() });
+        Journal::open(dir.path()).unwrap().write(1, Entry::Warning { kind: String::new(), text: "one".into() });
         let mut file = std::fs::File::options().append(true).open(dir.path().join(JOURNAL_FILE)).unwrap();
         file.write_all(b"{\"note\":\"a stray line\"}\n").unwrap();
         let text = journal(dir.path()).unwrap();

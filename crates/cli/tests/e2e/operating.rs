@@ -14,7 +14,7 @@ fn a_drained_miner_has_sent_its_object_and_ends_by_itself() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("has ended"));
     let journal = lab.journal("miner-0");
     let stopped = journal.iter().rev().find_map(|line| match &line.entry {
-        Entry::Stopped { why } => Some(why.clone()),
+        Entry::Stopped { why, .. } => Some(why.clone()),
         _ => None,
     });
     assert_eq!(stopped.as_deref(), Some("drained between two windows, as asked"));
@@ -95,7 +95,7 @@ fn a_report_of_a_defect_has_no_secret_in_it() {
     std::fs::write(dir.join("templar.toml"), config).unwrap();
     // The journal: warnings that quote what they should not, a stray line, a URL that gives access.
     let mut journal = templar_node::journal::Journal::open(&node).unwrap();
-    let warn = |text: String| Entry::Warning { text };
+    let warn = |text: String| Entry::Warning { kind: String::new(), text };
     journal.write(1, warn(format!("the store said {} and {}", secret(1), secret(9))));
     journal.write(2, warn(format!("cannot reach {bucket}?X-Amz-Signature={}", secret(15))));
     let mut file = std::fs::File::options().append(true).open(node.join("journal.jsonl")).unwrap();

@@ -315,7 +315,7 @@ impl Story {
                 self.windows.insert(report.window, report);
             }
             Entry::Joined { window, .. } => self.say(&format!("takes part from window {window} on")),
-            Entry::Warning { text } => self.warn(&text),
+            Entry::Warning { text, .. } => self.warn(&text),
             Entry::Resync { why } => self.warn(&format!("resync: {why}")),
             _ => {}
         }
