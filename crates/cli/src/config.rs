@@ -3,6 +3,7 @@
 //! What always holds: a file that cannot be used stops a node, and never the commands that would help to mend it; secrets come from the
 //! environment or from `.env`, which stands beside the file with settings.
 
+use crate::commands::{network, wallet::flags};
 use clap::Command;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
@@ -47,13 +48,27 @@ pub fn with_defaults(command: Command, config: &Config) -> Command {
 
 fn defaults_of(reader: Command, config: &Config) -> Command {
     SETTINGS.iter().fold(reader, |reader, setting| {
-        let Some(value) = config.values().get(setting.key) else { return reader };
+        let Some(value) = config.values().get(setting.key).filter(|_| !overruled(setting.key, |name| std::env::var(name).ok())) else {
+            return reader;
+        };
         let Some(id) = reader.get_arguments().find(|arg| arg.get_long() == Some(setting.flag)).map(|arg| arg.get_id().clone()) else {
             return reader;
         };
         let value = value.clone();
         reader.mut_arg(id, |arg| arg.default_value(value).required(false))
     })
+}
+
+/// Whether a variable of the environment wins over the file. Those that a flag names itself do so anyhow.
+fn overruled(key: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names: &[&str] = match key {
+        "network.chain" => &network::VARIABLES,
+        "network.netuid" => &network::NETUID_VARIABLES,
+        "wallet.name" => &flags::WALLET_VARIABLES,
+        "wallet.hotkey" => &flags::HOTKEY_VARIABLES,
+        _ => &[],
+    };
+    names.iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The variables of the process, and those of `.env` that are not set.
@@ -107,6 +122,14 @@ mod tests {
         };
         assert_eq!(parse(&["templar", "miner"]), (77, PathBuf::from("/d")));
         assert_eq!(parse(&["templar", "miner", "--netuid", "5"]), (5, PathBuf::from("/d")));
+    }
+
+    #[test]
+    fn variables_win_over_the_file() {
+        let set = |name: &str| (name == "NETUID" || name == "TEMPLAR_CHAIN").then(|| "7".to_owned());
+        assert!(overruled("network.netuid", set) && overruled("network.chain", set));
+        assert!(!overruled("wallet.name", set) && !overruled("node.dir", set));
+        assert!(!overruled("network.netuid", |_| Some(String::new())), "an empty one counts as none");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use miette::{IntoDiagnostic as _, miette};
 use templar_subtensor::Network;
 
 /// Variables that give a chain when no flag does, the nearest first.
-const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
+pub const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
 
 /// Variables that give a subnet when no flag does, the nearest first.
-const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
+pub const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
 
 /// The chain, by either of its flags.
 #[derive(Clone, Debug, Default, Args)]
