@@ -3,7 +3,7 @@
 //! What always holds: a file that cannot be used stops a node, and never the commands that would help to mend it; secrets come from the
 //! environment or from `.env`, which stands beside the file with settings.
 
-use crate::commands::network;
+use crate::commands::{network, wallet::flags};
 use clap::Command;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ fn defaults_of(reader: Command, config: &Config) -> Command {
     SETTINGS.iter().fold(reader, |reader, setting| {
         let Some(value) = config.values().get(setting.key) else { return reader };
         // Some variables are read after the command line, by whoever reads the flag: they win over the file as all variables do.
-        if network::variable_of(setting.key).is_some() {
+        if variable_of(setting.key).is_some() {
             return reader;
         }
         let Some(id) = reader.get_arguments().find(|arg| arg.get_long() == Some(setting.flag)).map(|arg| arg.get_id().clone()) else {
@@ -104,6 +104,22 @@ fn defaults_of(reader: Command, config: &Config) -> Command {
         let value = value.clone();
         reader.mut_arg(id, |arg| arg.default_value(value).required(false))
     })
+}
+
+/// The variable that is set for the setting `key`, among those that are read where no flag is given; none for settings without such variables.
+pub fn variable_of(key: &str) -> Option<(&'static str, String)> {
+    variable_among(key, |name| std::env::var(name).ok())
+}
+
+fn variable_among(key: &str, variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let names: &[&'static str] = match key {
+        "network.chain" => &network::VARIABLES,
+        "network.netuid" => &network::NETUID_VARIABLES,
+        "wallet.name" => &flags::WALLET_VARIABLES,
+        "wallet.hotkey" => &flags::HOTKEY_VARIABLES,
+        _ => &[],
+    };
+    names.iter().find_map(|name| Some((*name, variable(name).filter(|value| !value.is_empty())?)))
 }
 
 /// The variables of the process, and those of `.env` that are not set.
@@ -172,6 +188,15 @@ mod tests {
         ] {
             assert_eq!((flag(&words(line)), subcommand(&words(line))), (file, command), "{line}");
         }
+    }
+
+    #[test]
+    fn variables_win_over_the_file() {
+        let set = |name: &str| (name == "NETUID" || name == "TEMPLAR_CHAIN").then(|| "7".to_owned());
+        assert_eq!(variable_among("network.netuid", set), Some(("NETUID", "7".to_owned())));
+        assert!(variable_among("network.chain", set).is_some());
+        assert!(variable_among("wallet.name", set).is_none() && variable_among("node.dir", set).is_none());
+        assert!(variable_among("network.netuid", |_| Some(String::new())).is_none(), "an empty one counts as none");
     }
 
     #[test]

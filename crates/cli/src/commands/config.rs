@@ -102,7 +102,7 @@ fn settings(config: &Config, line: &[String]) -> miette::Result<Vec<Shown>> {
 
 /// The value of a setting whose variables and default are read after the command line, with its origin.
 fn read_later(key: &str) -> Option<(String, String)> {
-    let variable = network::variable_of(key).map(|(name, value)| (value, format!("environment {name}")));
+    let variable = crate::config::variable_of(key).map(|(name, value)| (value, format!("environment {name}")));
     variable.or_else(|| Some((network::default_of(key)?, "default".to_owned())))
 }
 

@@ -5,22 +5,12 @@ use miette::{IntoDiagnostic as _, miette};
 use templar_subtensor::Network;
 
 /// Variables that give a chain when no flag does, the nearest first.
-const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
+pub const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
 
 /// Variables that give a subnet when no flag does, the nearest first.
-const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
+pub const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
 /// The subnet when nobody says another.
 const NETUID: u16 = 3;
-
-/// The variable that is set for the setting `key`, among those that are read where no flag is given; none for settings without such variables.
-pub fn variable_of(key: &str) -> Option<(&'static str, String)> {
-    let names: &[&'static str] = match key {
-        "network.chain" => &VARIABLES,
-        "network.netuid" => &NETUID_VARIABLES,
-        _ => return None,
-    };
-    names.iter().find_map(|name| Some((*name, std::env::var(name).ok().filter(|value| !value.is_empty())?)))
-}
 
 /// What holds for the setting `key` when nothing says another, for settings whose flags have no default of their own.
 pub fn default_of(key: &str) -> Option<String> {

@@ -22,6 +22,11 @@ struct Town {
     endpoint: String,
 }
 
+/// An error as it was before it was broken into lines.
+fn on_one_line(error: &[u8]) -> String {
+    String::from_utf8_lossy(error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
 impl Drop for Town {
     fn drop(&mut self) {
         // It may have ended by itself.
@@ -100,7 +105,7 @@ impl Town {
     fn refused(&self, words: &[&str]) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(1), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ")
+        on_one_line(&output.stderr)
     }
 
     fn free(&self, words: &[&str]) -> u64 {
@@ -234,7 +239,7 @@ fn a_chain_that_funds_nobody_says_what_a_joiner_needs() {
         command.args(["localnet", "--join", &town.endpoint, "--dir"]).arg(town.root.path().join("joined"));
         let output = command.stdin(Stdio::null()).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        String::from_utf8_lossy(&output.stderr).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+        on_one_line(&output.stderr)
     };
     let refused = join();
     let miner = WalletDir::new(town.root.path().join("joined/wallets")).hotkey("miner", "default").unwrap().public().to_string();
