@@ -62,6 +62,7 @@ fn play(world: &Rc<World>, seed: u64) {
     let orders = plan(world);
     world.time.spawn(supervise(machines, orders));
     world.time.run(end_ms);
+    world.time.end();
 }
 
 async fn keep_chain(world: Rc<World>) {
