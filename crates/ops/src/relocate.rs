@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use templar_protocol::Digest;
 
@@ -109,7 +110,9 @@ pub fn unpack(archive: &Path, dir: &Path) -> Result<Vec<Moved>, MoveError> {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(io_error(parent, "written"))?;
     // The folder is its owner's alone, and goes again unless it takes its place.
-    let fresh = tempfile::Builder::new().prefix(".unpacked-").tempdir_in(parent).map_err(io_error(parent, "written"))?;
+    let private = fs::Permissions::from_mode(0o700);
+    let fresh = tempfile::Builder::new().prefix(".unpacked-").permissions(private).tempdir_in(parent);
+    let fresh = fresh.map_err(io_error(parent, "written"))?;
     let damaged = |error: io::Error| MoveError::Archive(error.to_string());
     let mut reader = tar::Archive::new(File::open(archive).map_err(io_error(archive, "read"))?);
     let mut entries = reader.entries().map_err(damaged)?;
@@ -231,7 +234,6 @@ mod tests {
         lab.save(state.clone());
         let out = lab.node().join("../packed.tar");
         let packed = pack(&lab.node(), &out).unwrap();
-        use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
         let to = lab.node().join("../moved");
         assert_eq!(unpack(&out, &to).unwrap(), packed);

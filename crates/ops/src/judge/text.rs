@@ -27,7 +27,11 @@ impl Report {
             effect(out, "random data", &numbers.random)?;
             effect(out, "own data", &numbers.own)?;
             if let Some(advantage) = numbers.advantage {
-                writeln!(out, "  {:<16} {advantage:.3} of the pairs; 0.5 without training on own data", "own before random")?;
+                writeln!(
+                    out,
+                    "  {:<16} {advantage:.3} of own and random sequences in pairs; 0.5 without training on own data",
+                    "advantage"
+                )?;
             }
             let loudness = numbers.loudness.map_or_else(String::new, |ratio| format!(", {ratio:.2} of the median of its window"));
             writeln!(
