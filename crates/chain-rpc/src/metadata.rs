@@ -397,7 +397,8 @@ fn renamed(registry: Registry) -> PortableRegistry {
             *segments = segments.iter().skip(1).skip_while(|segment| ours(segment)).cloned().collect();
         }
         // Python clients tell an error by its name only where there is a text about it.
-        if let (Some("Error"), TypeDef::Variant(errors)) = (portable.ty.path.segments.last().map(String::as_str), &mut portable.ty.type_def) {
+        if let (Some("Error"), TypeDef::Variant(errors)) = (portable.ty.path.segments.last().map(String::as_str), &mut portable.ty.type_def)
+        {
             errors.variants.iter_mut().for_each(|error| error.docs = vec![in_words(&error.name)]);
         }
     }
