@@ -181,11 +181,9 @@ fn one(binary: &Path, python: &Python) -> Result<(), String> {
         "newcomer_uid": 1, "newcomer_commitment": COMMITMENT,
     });
     same("of what it did", &theirs["did"], &did)?;
-    let effects = json!([
-        FUNDS - PRICE - AMOUNT, AMOUNT, newcomer,
-        [[0, [[0, 21845], [1, 65535]]]], false,
-    ]);
-    let seen = json!([after["coldkey_rao"], after["other_rao"], after["neurons"][1]["hotkey"], after["weights"], after["neurons"][1]["permit"]]);
+    let effects = json!([FUNDS - PRICE - AMOUNT, AMOUNT, newcomer, [[0, [[0, 21845], [1, 65535]]]], false,]);
+    let seen =
+        json!([after["coldkey_rao"], after["other_rao"], after["neurons"][1]["hotkey"], after["weights"], after["neurons"][1]["permit"]]);
     same("on the chain", &seen, &effects)?;
     let shown = town.ask(&["commitment", "show", "--address", &newcomer])?;
     same("of the newcomer's commitment", &shown["bucket"], &json!(COMMITMENT.trim_start_matches("t1 ")))?;
