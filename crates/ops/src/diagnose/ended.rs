@@ -119,7 +119,12 @@ pub const STOPPED: Cause = Cause {
     reason: "what does not run earns nothing",
     remedy: "start it, by `templar service` where it is a service; the last entry of the journal says why it ended",
     find: |case| {
-        let stopped = case.node.stopped.as_ref()?;
+        let Some(stopped) = case.node.stopped.as_ref() else {
+            let gone = case.running == Some(false) && case.node.last_ms > 0;
+            let found = Found::new(Certainty::Certain, "its process is gone, and has not said why");
+            let line = format!("{} · last line at {} ms", case.node.name, case.node.last_ms);
+            return gone.then(|| found.with(line, "no process holds the directory's lock", "a running process"));
+        };
         let line = format!("{} · stopped at {} ms", case.node.name, stopped.t_ms);
         let found = Found::new(Certainty::Certain, format!("it ended: {}", cut(&stopped.text)));
         (case.running != Some(true)).then(|| found.with(line, &stopped.text, "a running process"))

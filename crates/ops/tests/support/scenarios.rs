@@ -29,7 +29,6 @@ const fn of(node: &'static str, cause: &'static str, more: &'static str) -> Fixt
 
 /// All fixtures.
 pub const FIXTURES: [Fixture; 30] = [
-    of("stopped", "not-registered", "[churn]\nnewcomer = 0.15\n"),
     fixture("wrong-version", "[[faults]]\nkind = \"other-protocol\"\nnodes = [\"m0\"]\nfrom_window = 11\nwindows = 9\n"),
     fixture("wrong-hyper-parameters", "[[faults]]\nkind = \"other-hparams\"\nnodes = [\"m0\"]\nfrom_window = 11\nwindows = 9\n"),
     fixture("disk-full", "[[faults]]\nkind = \"disk-full\"\nnodes = [\"m0\"]\nfrom_window = 11\nwindows = 9\n"),
@@ -65,7 +64,7 @@ pub const FIXTURES: [Fixture; 30] = [
     of("honest", "gather-low-peers", "[[attackers]]\nkind = \"late\"\ncount = 3\n"),
     fixture(
         "catching-up",
-        "[[faults]]\nkind = \"slow-download\"\nnodes = [\"m1\"]\nfrom_window = 90\n[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 9\nwindows = 9\n",
+        "[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 9\nwindows = 9\n",
     ),
     Fixture {
         cause: "missing-gradient",
@@ -73,6 +72,7 @@ pub const FIXTURES: [Fixture; 30] = [
         own: false,
         more: "[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 8\nwindows = 9\n",
     },
+    of("stopped", "not-registered", "[churn]\nnewcomer = 0.5\n"),
 ];
 
 /// The scenario of a fixture, or of a healthy network.
