@@ -22,6 +22,7 @@ pub mod params;
 pub mod plan;
 mod reference;
 pub mod refuse;
+pub mod rent;
 pub mod service;
 pub mod setup;
 pub mod shell;
