@@ -3,7 +3,11 @@
 use std::{fs, path::Path, process::Command};
 
 /// Each page, and the words by which the binary prints it.
-const PAGES: [(&str, &[&str]); 1] = [("docs/operators/doctor.md", &["doctor", "--list", "--markdown"])];
+const PAGES: [(&str, &[&str]); 3] = [
+    ("docs/operators/doctor.md", &["doctor", "--list", "--markdown"]),
+    ("docs/operators/diagnose.md", &["diagnose", "--list", "--markdown"]),
+    ("docs/operators/alerts.md", &["alerts", "list", "--markdown"]),
+];
 
 /// Writes all pages.
 ///

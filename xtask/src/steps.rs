@@ -59,7 +59,11 @@ pub fn engine() -> Result<(), Failure> {
 pub fn chain(arguments: &[String]) -> Result<(), Failure> {
     let mut run = vec!["run", "--release", "--quiet", "--package", "templar-chain-rpc", "--example", "endure", "--"];
     run.extend(arguments.iter().map(String::as_str));
-    cargo(&run)
+    cargo(&run)?;
+    if arguments.iter().any(|argument| argument == "speed") {
+        cargo(&["run", "--release", "--quiet", "--package", "templar-subtensor", "--example", "metagraph"])?;
+    }
+    Ok(())
 }
 
 /// Has the binary, built for speed, make the table of `what` and put it into its page below `docs`.

@@ -19,8 +19,7 @@ impl Python {
     /// # Errors
     /// There is neither, or the packages do not install.
     pub fn with(name: &str, packages: &[&str], script: &str) -> Result<Self, String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-        let dir = root.join("target").join("peers").join(name);
+        let dir = super::root().join("target").join("peers").join(name);
         let program = dir.join("bin").join("python");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join("peers").join(script);
         let mark = dir.join("packages");

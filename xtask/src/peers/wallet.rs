@@ -1,6 +1,9 @@
 //! Bittensor's wallet package and ours: each opens what the other wrote, and verifies what the other signed.
 
-use super::python::{Python, output_of};
+use super::{
+    build,
+    python::{Python, output_of},
+};
 use serde_json::Value;
 use std::{path::Path, process::Command};
 
@@ -17,12 +20,9 @@ pub fn install() -> Result<Python, String> {
 
 /// Both directions.
 pub fn run(python: &Python) -> Result<(), String> {
-    let built = Command::new("cargo").args(["build", "--quiet", "--package", "templar"]).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return Err("the binary does not build".to_owned());
-    }
+    let binary = build()?;
     let root = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    let ours = Ours { wallets: root.path() };
+    let ours = Ours { binary: &binary, wallets: root.path() };
     write_ours(&ours)?;
     let path = root.path().to_string_lossy().into_owned();
     compare(&ours, python, "ours", &python.run(&["read", &path], PASSWORD)?)?;
@@ -34,13 +34,13 @@ pub fn run(python: &Python) -> Result<(), String> {
 
 /// Our binary on a folder of wallets.
 struct Ours<'a> {
+    binary: &'a Path,
     wallets: &'a Path,
 }
 
 impl Ours<'_> {
     fn wallet(&self, words: &[&str], input: &str) -> Result<Value, String> {
-        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("target/debug/templar");
-        let mut command = Command::new(binary);
+        let mut command = Command::new(self.binary);
         command.arg("wallet").args(words).arg("--wallet-path").arg(self.wallets).arg("--json-output");
         let output = output_of(&mut command, input).map_err(|error| format!("templar wallet {}: {error}", words.join(" ")))?;
         serde_json::from_str(&output).map_err(|error| format!("templar wallet {}: {error}", words.join(" ")))

@@ -144,8 +144,11 @@ impl Table for PasswordsInArguments {
 }
 
 impl PasswordFlags {
-    /// The password of the flags, or of the environment for the key file at `path`; `None` when neither has one.
-    fn given(&self, path: &Path) -> miette::Result<Option<SecretText>> {
+    /// The password of the flags, or of the environment for the key file at `path`; `None` when neither has one. Nobody is asked.
+    ///
+    /// # Errors
+    /// A file or descriptor cannot be read, or a variable holds none.
+    pub fn given(&self, path: &Path) -> miette::Result<Option<SecretText>> {
         if let Some(password) = self.of_flags()? {
             return Ok(Some(password));
         }
