@@ -87,7 +87,7 @@ const fn secret(name: &'static str, who: &'static str, purpose: &'static str) ->
 }
 
 /// All variables with this program's prefix, the secret ones first.
-pub const VARIABLES: [Variable; 17] = [
+pub const VARIABLES: [Variable; 18] = [
     secret(ENV_ACCESS_KEY_ID, "miner, validator", "id of the key that may write the own bucket"),
     secret(ENV_SECRET_ACCESS_KEY, "miner, validator", "secret of that key"),
     secret(crate::alerts::ENV_WEBHOOK, "whoever watches", "where alerts are posted to; the address is a secret"),

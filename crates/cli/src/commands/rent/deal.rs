@@ -54,9 +54,6 @@ pub struct StartArgs {
     /// The container image, where the provider has such.
     #[arg(long, value_name = "IMAGE", default_value = "")]
     image: String,
-    /// The node's settings; the bucket's key is read from .env beside it or from the environment.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
     wallet: WalletFlags,
     /// The program to send, built for the machine [default: this one].
@@ -153,7 +150,7 @@ impl StartArgs {
 
     /// What is sent. The settings keep all but paths, which are those of the machine.
     fn bundle(&self) -> miette::Result<Bundle> {
-        let config = self.config.clone().or_else(crate::config::config_path);
+        let config = crate::config::config_path();
         let config = config.ok_or_else(|| {
             miette!(help = "write one with `templar setup`, or name it with --config", "there is no {CONFIG_FILE} to send")
         })?;
