@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+#[allow(dead_code, reason = "not every task needs all of it")]
 #[path = "../../tests/support/skill.rs"]
 mod pages;
 

@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`, cheapest first; the tests themselves come last, so that their summary closes the log.
 
-use crate::{crates, peers};
+use crate::{crates, licences, peers};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -24,6 +24,7 @@ pub fn test() -> Result<(), Failure> {
     log.step("test runner", || ensure(&["nextest"], &["install", "cargo-nextest", "--locked", "--version", NEXTEST_VERSION]))?;
     log.step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     log.step("number of crates", || crates::check().map_err(|message| Failure { message, code: 1 }))?;
+    log.step("licences", || licences::check().map_err(|message| Failure { message, code: 1 }))?;
     log.step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     log.step("documentation", || run(command("cargo", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings")))?;
     log.step("build of the tests", || cargo(&["nextest", "run", "--workspace", "--no-run"]))?;

@@ -55,6 +55,7 @@ enum Command {
     Object(commands::object::ObjectArgs),
     Engine(commands::engine::EngineArgs),
     Plan(commands::plan::PlanArgs),
+    Rent(commands::rent::RentArgs),
     Bench(commands::bench::BenchArgs),
     Sim(commands::sim::SimArgs),
     /// Continue a prompt with what a network has learned.
@@ -102,6 +103,7 @@ impl Command {
             Self::Object(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Plan(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Engine(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Self::Rent(args) => args.run(),
             Self::Bench(args) => args.run().map(|()| ExitCode::SUCCESS),
             Self::Sim(args) => args.run(),
             Self::Generate(args) => args.run().map(|()| ExitCode::SUCCESS),

@@ -87,11 +87,12 @@ const fn secret(name: &'static str, who: &'static str, purpose: &'static str) ->
 }
 
 /// All variables with this program's prefix, the secret ones first.
-pub const VARIABLES: [Variable; 17] = [
+pub const VARIABLES: [Variable; 18] = [
     secret(ENV_ACCESS_KEY_ID, "miner, validator", "id of the key that may write the own bucket"),
     secret(ENV_SECRET_ACCESS_KEY, "miner, validator", "secret of that key"),
     secret(crate::alerts::ENV_WEBHOOK, "whoever watches", "where alerts are posted to; the address is a secret"),
     secret("HF_TOKEN", "whoever prepares a data set", "access to a tokenizer behind a login; read-only suffices"),
+    secret("BASILICA_API_TOKEN", "whoever rents from Basilica", "token that may list and rent machines there"),
     variable("TEMPLAR_CONFIG", "all", "the file with settings [default: templar.toml in the working directory, if there is one]"),
     variable("TEMPLAR_CHAIN", "all", "the chain's endpoint, as network.chain"),
     variable("TEMPLAR_NETUID", "all", "the subnet, as network.netuid"),

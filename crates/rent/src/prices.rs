@@ -55,7 +55,10 @@ pub fn read(dir: &Path) -> std::io::Result<Vec<Seen>> {
     match fs::metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Ok(data) if data.len() > BYTES_MAX => {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{} has more than {BYTES_MAX} bytes", path.display())));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("{} has more than {BYTES_MAX} bytes", path.display()),
+            ));
         }
         _ => {}
     }

@@ -33,7 +33,7 @@ while :; do
     if [ "$(wc -c < log 2>/dev/null || echo 0)" -gt 16777216 ]; then mv -f log log.1; fi
     ./bin/templar miner >> log 2>&1
     code=$?
-    case "$code" in 0 | 2 | 64 | 77 | 130 | 143) exit "$code" ;; esac
+    case "$code" in 0 | 2 | 64 | 77 | 78 | 130 | 143) exit "$code" ;; esac
     echo "the miner ended with exit code $code and is started again in $delay s" >> log
     sleep "$delay"
     delay=$((delay * 2))
@@ -262,9 +262,9 @@ fn failures(report: &str, said: &str) -> String {
 /// Starts the node unless it runs.
 fn start_script() -> String {
     format!(
-        "cd {REMOTE_DIR} && if [ -s pid ] && kill -0 -- \"-$(cat pid)\" 2>/dev/null; then exit 0; fi; \
+        "cd {REMOTE_DIR} || exit 1; if [ -s pid ] && kill -s 0 -- \"-$(cat pid)\" 2>/dev/null; then exit 0; fi; \
          rm -f pid; setsid nohup ./run < /dev/null > /dev/null 2>&1 & \
-         cd {REMOTE_DIR}; n=0; while [ ! -s pid ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done; [ -s pid ]"
+         n=0; while [ ! -s pid ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done; [ -s pid ]"
     )
 }
 
@@ -274,22 +274,35 @@ fn start_script() -> String {
 /// No connection, or it runs on after two and a half minutes.
 pub async fn drain(ssh: &Ssh) -> Result<(), SshError> {
     let script = format!(
-        "cd {REMOTE_DIR} 2>/dev/null || exit 0; [ -s pid ] || exit 0; p=$(cat pid); kill -TERM -- \"-$p\" 2>/dev/null || exit 0; \
-         n=0; while kill -0 -- \"-$p\" 2>/dev/null; do n=$((n + 1)); [ $n -gt 1500 ] && {{ echo 'it runs on' >&2; exit 1; }}; sleep 0.1; done; rm -f pid"
+        "cd {REMOTE_DIR} 2>/dev/null || exit 0; [ -s pid ] || exit 0; p=$(cat pid); kill -s TERM -- \"-$p\" 2>/dev/null || exit 0; \
+         n=0; while kill -s 0 -- \"-$p\" 2>/dev/null; do n=$((n + 1)); [ $n -gt 1500 ] && {{ echo 'it runs on' >&2; exit 1; }}; sleep 0.1; done; rm -f pid"
     );
     ssh.must("stopping the node", &script, &[], Duration::from_secs(180)).await.map(drop)
+}
+
+/// The files of [`take_home`] that are there, as words `$1` and on.
+const COLLECT: &str = "set -- && for f in log log.1 node/journal.jsonl node/journal.1.jsonl node/state node/scores.json; do \
+     if [ -e \"$f\" ]; then set -- \"$@\" \"$f\"; fi; done";
+
+/// How many files and folders [`take_home`] would bring home.
+///
+/// # Errors
+/// No connection.
+pub async fn home_files(ssh: &Ssh) -> Result<u32, SshError> {
+    let script = format!("cd {REMOTE_DIR} && {COLLECT}; echo $#");
+    let answer = ssh.must("looking for what to bring home", &script, &[], SHORT).await?;
+    Ok(answer.trim().parse().unwrap_or(0))
 }
 
 /// Brings journal, logs and private state into the archive `to`: what [`Bundle::state`] takes. Gives its bytes.
 ///
 /// # Errors
 /// No connection, the archive cannot be written, or there is more than `bytes_max`.
-pub async fn take_home(ssh: &Ssh, to: &Path, bytes_max: u64) -> Result<u64, SshError> {
+pub async fn take_home(ssh: &Ssh, to: &Path, bytes_max: u64, deadline: Duration) -> Result<u64, SshError> {
     let script = format!(
-        "cd {REMOTE_DIR} && set -- && for f in log log.1 node/journal.jsonl node/journal.1.jsonl node/state node/scores.json; do \
-         [ -e \"$f\" ] && set -- \"$@\" \"$f\"; done; [ $# -gt 0 ] || {{ echo 'there is nothing to bring home' >&2; exit 1; }}; tar -c -f - \"$@\""
+        "cd {REMOTE_DIR} && {COLLECT}; [ $# -gt 0 ] || {{ echo 'there is nothing to bring home' >&2; exit 1; }}; tar -c -f - \"$@\""
     );
-    ssh.fetch("bringing the state home", &script, to, bytes_max, LONG).await
+    ssh.fetch("bringing the state home", &script, to, bytes_max, deadline).await
 }
 
 /// Removes the folder with its secrets from the machine.

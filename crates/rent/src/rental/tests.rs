@@ -223,6 +223,8 @@ fn any_luck() -> impl Strategy<Value = Vec<Luck>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Starts and ends that are cut off anywhere, with requests and answers lost: what was started is found and ended, and nothing else is.
     #[test]
     fn nothing_that_was_rented_is_ever_lost(named: bool, luck in any_luck(), cuts in proptest::collection::vec(0..8_usize, 1..6)) {

@@ -179,7 +179,8 @@ impl Convex {
     /// ½ Σ h (θ − θ*)², and n·(θ − θ*) for the samples' own part.
     fn excess(&self) -> (f64, Vec<f32>) {
         let (mut weighted, mut sums) = (vec![0.0f32; SIZE], [0.0f32; 8]);
-        let [theta, optimum, curvature, noise] = [&self.theta, &self.optimum.1, &self.curvature, &self.noise].map(|all| all.as_chunks::<8>().0);
+        let [theta, optimum, curvature, noise] =
+            [&self.theta, &self.optimum.1, &self.curvature, &self.noise].map(|all| all.as_chunks::<8>().0);
         let weighted_chunks = weighted.as_chunks_mut::<8>().0;
         simd(
             #[inline(always)]

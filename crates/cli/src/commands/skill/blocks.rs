@@ -45,7 +45,11 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
 fn commands() -> String {
     let mut root = crate::Cli::command();
     root.build();
-    let mut out = String::new();
+    let mut out = String::from("\n### Every command\n\n");
+    for arg in root.get_arguments().filter(|arg| arg.is_global_set()) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "* {}", argument(arg));
+    }
     describe(&root, "", &mut out);
     out
 }
@@ -60,7 +64,7 @@ fn describe(command: &Command, path: &str, out: &mut String) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     // Writing to a string cannot fail.
     let _ = writeln!(out, "\n### `{path}`\n\n{}\n", cell(&about));
-    let shown = |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
+    let shown = |arg: &&Arg| !arg.is_hide_set() && !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str());
     for arg in command.get_arguments().filter(shown) {
         let _ = writeln!(out, "* {}", argument(arg));
     }
