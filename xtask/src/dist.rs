@@ -3,16 +3,13 @@
 //! Archives are made by the system's `tar` and `gzip` with sorted names, one owner and one time, so equal contents give equal bytes. The zip is written here: it stores
 //! its few small files as they are.
 
+use crate::skill::pages;
 use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
-
-#[path = "../../tests/support/skill.rs"]
-#[allow(dead_code, reason = "only the list of files is needed here")]
-mod pages;
 
 /// Targets, each with the C compiler that links it (Rust's own for this machine).
 const TARGETS: [(&str, &str); 2] = [("x86_64-unknown-linux-gnu", "cc"), ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc")];

@@ -10,7 +10,7 @@ use std::{
 
 #[allow(dead_code, reason = "not every task needs all of it")]
 #[path = "../../tests/support/skill.rs"]
-mod pages;
+pub mod pages;
 
 /// Where the skill is.
 pub const SKILL: &str = "skill/templar-miner";

@@ -62,10 +62,7 @@ pub const FIXTURES: [Fixture; 30] = [
     fixture("gather-slow", "[[faults]]\nkind = \"slow-download\"\nnodes = [\"m0\"]\nfrom_window = 8\nwindows = 9\n"),
     of("honest", "no-decision", "[[attackers]]\nkind = \"leader-withholds\"\ncount = 2\n"),
     of("honest", "gather-low-peers", "[[attackers]]\nkind = \"late\"\ncount = 3\n"),
-    fixture(
-        "catching-up",
-        "[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 9\nwindows = 9\n",
-    ),
+    fixture("catching-up", "[[faults]]\nkind = \"crash\"\nnodes = [\"m0\"]\nfrom_window = 9\nwindows = 9\n"),
     Fixture {
         cause: "missing-gradient",
         node: "m0",
