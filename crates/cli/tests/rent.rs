@@ -131,7 +131,7 @@ fn a_node_is_sent_to_a_machine_and_no_secret_is_seen_on_the_way() {
     std::fs::write(dir.path().join("key.env"), format!("TEMPLAR_S3_ACCESS_KEY_ID=id\nTEMPLAR_S3_SECRET_ACCESS_KEY={PLANTED}\n")).unwrap();
     let settings = [
         "network.chain=http://127.0.0.1:1",
-        "bucket.url=http://127.0.0.1:1/b",
+        "bucket.url=http://127.0.0.1:1/bucket",
         "node.dir=x",
         "wallet.path=wallets",
         "wallet.name=w",

@@ -308,8 +308,11 @@ fn scripts_call_the_binary_and_pass_its_exit_code_on() {
     let missing = script("setup_miner_env", &["--dry-run"], dir.path());
     assert_eq!(missing.status.code(), Some(1), "bucket and directory are missing");
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 0, "a dry run writes nothing");
-    let made =
-        script("setup_miner_env", &["--set", "bucket.url=http://127.0.0.1:1/b", "--set", "network.chain=http://127.0.0.1:1"], dir.path());
+    let made = script(
+        "setup_miner_env",
+        &["--set", "bucket.url=http://127.0.0.1:1/bucket", "--set", "network.chain=http://127.0.0.1:1"],
+        dir.path(),
+    );
     assert_eq!(made.status.code(), Some(1), "there is no such chain: {}", String::from_utf8_lossy(&made.stderr));
     assert!(serde_json::from_slice::<serde_json::Value>(&made.stdout).is_ok(), "{}", String::from_utf8_lossy(&made.stdout));
     let mode = std::fs::metadata(dir.path().join(".env")).expect("it was written").permissions().mode();

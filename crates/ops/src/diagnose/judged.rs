@@ -56,7 +56,7 @@ fn desynchronised(case: &Case<'_>) -> Option<Found> {
     let differs = case.node.last(3).find_map(|entry| {
         let others: Vec<_> = case.others().filter_map(|other| other.of(entry.window)).map(|other| other.state_digest).collect();
         let known: Vec<_> = others.into_iter().filter(|digest| *digest != templar_protocol::Digest::default()).collect();
-        (known.len() >= 2 && known.iter().all(|digest| *digest != entry.state_digest)).then_some((entry, known[0]))
+        (known.len() >= 2 && known.iter().all(|digest| *digest != entry.state_digest)).then(|| (entry, known[0]))
     });
     if let Some((entry, other)) = differs {
         let sentence =

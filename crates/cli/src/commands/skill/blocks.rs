@@ -80,7 +80,10 @@ fn argument(arg: &Arg) -> String {
         (None, Some(short)) => format!("-{short} {value}").trim().to_owned(),
         (None, None) => value,
     };
-    let mut text = format!("`{name}`: {}", cell(&arg.get_help().map(ToString::to_string).unwrap_or_default()));
+    let help = cell(&arg.get_help().map(ToString::to_string).unwrap_or_default());
+    // A derived help text has lost its full stop.
+    let stop = if help.is_empty() || help.ends_with(['.', ']']) { "" } else { "." };
+    let mut text = format!("`{name}`: {help}{stop}");
     let possible: Vec<String> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     if takes && !possible.is_empty() && possible != ["true", "false"] {
         let _ = write!(text, " One of {}.", possible.join(", "));
