@@ -15,8 +15,8 @@ use templar_node::journal::Entry;
 use templar_protocol::{Uid, Window};
 use templar_wallet::Signer;
 
-/// By how much a slow link is slower.
-const SLOW_LINK: f64 = 100.0;
+/// By how much a slow link is slower, down and up: objects still come within a window, and are not up in time.
+const SLOW_LINK: [f64; 2] = [400.0, 1000.0];
 
 /// What the supervisor does at an instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,8 +183,8 @@ impl Machines {
             FaultKind::Denied => store.denied[node] = ill,
             FaultKind::Hidden => store.hidden[node] = ill,
             FaultKind::Throttled => store.throttled[node] = ill,
-            FaultKind::SlowDownload => store.slower[node][0] = if ill { SLOW_LINK } else { 1.0 },
-            FaultKind::SlowUpload => store.slower[node][1] = if ill { SLOW_LINK } else { 1.0 },
+            FaultKind::SlowDownload => store.slower[node][0] = if ill { SLOW_LINK[0] } else { 1.0 },
+            FaultKind::SlowUpload => store.slower[node][1] = if ill { SLOW_LINK[1] } else { 1.0 },
             _ => {}
         }
         drop(store);

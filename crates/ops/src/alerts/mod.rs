@@ -240,7 +240,17 @@ pub(crate) mod tests {
 
     fn lived(window: u64, disk_gib: u64) -> Line {
         let health = HealthEntry { disk_free_bytes: Some(disk_gib << 30), ..HealthEntry::default() };
-        let entry = WindowEntry { window: Window(window), stepped: true, health, ..WindowEntry::default() };
+        let manifest = Some(templar_protocol::Digest::of(b"manifest"));
+        let gathered = vec![Uid(3)];
+        let entry = WindowEntry {
+            window: Window(window),
+            stepped: true,
+            manifest,
+            gathered,
+            gather_success: 1.0,
+            health,
+            ..WindowEntry::default()
+        };
         Line { v: 1, t_ms: window * 1000, entry: Entry::Window(Box::new(entry)) }
     }
 

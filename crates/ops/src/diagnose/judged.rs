@@ -82,6 +82,8 @@ pub const WRONG_DATA: Cause = Cause {
         refused(case, &["wrong-samples"], 1, "the object was refused").or_else(|| {
             let (validator, judged) = case.judged().into_iter().next()?;
             let last = judged.iter().rev().find(|judged| judged.work.is_some())?;
+            // What helps nobody has no mark either, for another reason.
+            judged.iter().rev().find_map(|judged| judged.score).filter(|[score, _]| *score > 0.0)?;
             let (work, advantage) = (last.work?, last.advantage?);
             let found =
                 Found::new(Certainty::Likely, format!("its weight is multiplied with {work:.3} for missing the mark of its own data"));
@@ -108,7 +110,10 @@ pub const OVERLAP: Cause = Cause {
     reason: "objects with one trainer behind them share one pay, and one that repeats an earlier one is an offence",
     remedy: "run one process for each hotkey, each with a directory and data of its own; never send what another has made; `templar explain` names the pair",
     find: |case| {
-        if let Some((validator, judged, penalty)) = last_penalties(case, &["replay"]) {
+        // Who only repeats itself has another trouble: its updates do not change any more.
+        let own = case.uid().map(|uid| format!("to uid {uid}'s "));
+        let others = |penalty: &templar_gauntlet::Penalty| own.as_ref().is_none_or(|own| !penalty.reason.contains(own));
+        if let Some((validator, judged, penalty)) = last_penalties(case, &["replay"]).filter(|(.., penalty)| others(penalty)) {
             let line = format!("{} · judged in window {}", validator.name, judged.window);
             let sentence = format!("penalised as a replay in window {}: {}", judged.window, super::case::cut(&penalty.reason));
             return Some(Found::new(Certainty::Certain, sentence).with(line, format!("replay × {}", penalty.factor), "no penalty"));
