@@ -1,12 +1,7 @@
 //! The agent skill's generated parts: blocks that the binary prints, and the lines of anchors into the source. Tests compare both, so they are never
 //! edited by hand.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 #[allow(dead_code, reason = "not every task needs all of it")]
 #[path = "../../tests/support/skill.rs"]
@@ -22,7 +17,7 @@ pub const SKILL: &str = "skill/templar-miner";
 pub fn write() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     // Pages are part of the binary that fills them; one build is enough, since blocks do not depend on pages.
-    let binary = build()?;
+    let binary = crate::steps::binary().map_err(|failure| failure.message)?;
     let mut blocks = BTreeMap::new();
     for file in pages::files(&root.join(SKILL)).into_iter().filter(|file| file.extension().is_some_and(|end| end == "md")) {
         let path = root.join(SKILL).join(&file);
@@ -43,15 +38,6 @@ pub fn write() -> Result<(), String> {
 }
 
 /// Builds the binary as the tests do, with the features of the whole workspace, and gives its place: beside this program.
-fn build() -> Result<PathBuf, String> {
-    let status = Command::new("cargo").args(["build", "--quiet", "--workspace", "--bin", "templar"]).status();
-    if !status.map_err(|error| format!("cargo could not be started: {error}"))?.success() {
-        return Err("the binary cannot be built".into());
-    }
-    let own = std::env::current_exe().map_err(|error| format!("the place of this program is not known: {error}"))?;
-    Ok(own.with_file_name("templar"))
-}
-
 fn block(binary: &Path, name: &str) -> Result<String, String> {
     let output = Command::new(binary).args(["skill", "block", name]).output();
     let output = output.map_err(|error| format!("{} could not be started: {error}", binary.display()))?;
