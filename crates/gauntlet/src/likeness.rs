@@ -16,7 +16,10 @@ use crate::observation::{ALIKE_MAX, Agreement, Background, Likeness, Survey};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use templar_codec::{SKETCH_LEN, Sketch, sketch::dot};
+use templar_codec::{
+    SKETCH_LEN, Sketch,
+    sketch::{dot, dots},
+};
 use templar_protocol::{AccountId, Uid, Window};
 
 /// Most objects of a window that are kept and compared.
@@ -65,7 +68,8 @@ impl Shelf {
         }
         let sum: Vec<f32> = sum.into_iter().map(|sum| sum as f32).collect();
         let sum_squared = dot(&sum, &sum);
-        let within = sent.iter().map(|sent| Within { with_sum: dot(sent.sketch.values(), &sum), sum_squared }).collect();
+        let objects: Vec<&[f32]> = sent.iter().map(|sent| sent.sketch.values()).collect();
+        let within = dots(&sum, &objects).into_iter().map(|with_sum| Within { with_sum, sum_squared }).collect();
         Self { window, sent, sum, within }
     }
 }
@@ -81,7 +85,8 @@ struct Earlier<'a> {
 
 impl<'a> Earlier<'a> {
     fn new(shelf: &'a Shelf, newest: &Shelf) -> Self {
-        let with_new_sum = shelf.sent.iter().map(|sent| dot(sent.sketch.values(), &newest.sum)).collect();
+        let objects: Vec<&[f32]> = shelf.sent.iter().map(|sent| sent.sketch.values()).collect();
+        let with_new_sum = dots(&newest.sum, &objects);
         Self { shelf, sums: dot(&newest.sum, &shelf.sum), with_new_sum }
     }
 }
@@ -180,9 +185,10 @@ fn compare_within(shelf: &Shelf) -> (Vec<Likeness>, Background) {
     let rows: Vec<Vec<Likeness>> = (0..count)
         .into_par_iter()
         .map(|i| {
-            let row = (i + 1..count).map(|j| {
-                let (a, b) = (&shelf.sent[i], &shelf.sent[j]);
-                let plain = a.sketch.cosine(&b.sketch);
+            let a = &shelf.sent[i];
+            let plain = a.sketch.cosines(shelf.sent[i + 1..].iter().map(|b| &b.sketch));
+            let row = (i + 1..count).zip(plain).map(|(j, plain)| {
+                let b = &shelf.sent[j];
                 // The sum without both: s − a − b.
                 let others_squared = within[i].sum_squared + 2.0 + 2.0 * plain - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
                 let with_others = |within: &Within| within.with_sum - 1.0 - plain;
@@ -224,8 +230,8 @@ fn compare_with_shelf(rules: &LikenessRules, shelf: &Shelf, i: usize, other: &Ea
     let (a, within) = (&shelf.sent[i], &shelf.within[i]);
     let a_with_old_sum = dot(a.sketch.values(), &other.shelf.sum);
     let (mut cosines, mut reported) = (Vec::new(), Vec::new());
-    for ((b, old), &b_with_sum) in other.shelf.sent.iter().zip(&other.shelf.within).zip(&other.with_new_sum) {
-        let plain = a.sketch.cosine(&b.sketch);
+    let products = a.sketch.cosines(other.shelf.sent.iter().map(|b| &b.sketch));
+    for (((b, old), &b_with_sum), plain) in other.shelf.sent.iter().zip(&other.shelf.within).zip(&other.with_new_sum).zip(products) {
         // Sums without a and without b: s − a and t − b.
         let new_squared = within.sum_squared - 2.0 * within.with_sum + 1.0;
         let old_squared = old.sum_squared - 2.0 * old.with_sum + 1.0;
