@@ -139,6 +139,17 @@ pub enum Entry {
         /// Its size.
         file_bytes: u64,
     },
+    /// Blocks that were the chain's best are so no longer: another branch took their place.
+    Reorganised {
+        /// The first block that is another one now.
+        from: BlockNumber,
+        /// How many blocks were replaced.
+        depth: u64,
+        /// The hash of the first one as it was.
+        old: String,
+        /// Its hash as it is.
+        new: String,
+    },
     /// θ is loaded again from a checkpoint.
     Resync {
         /// Why.

@@ -9,5 +9,5 @@ pub mod record;
 pub mod source;
 
 pub use peers::{PeerRow, peers};
-pub use record::{Judged, Lived, NodeRecord, Trouble};
+pub use record::{Judged, Lived, NodeRecord, Reorganised, Trouble};
 pub use source::{Followed, node_dirs, record_of_sheets};

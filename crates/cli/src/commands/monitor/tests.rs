@@ -133,3 +133,20 @@ fn what_programs_get_has_the_numbers() {
     assert_eq!((peer["fetch_ms"][0].as_u64(), peer["margin_ms"].as_i64()), (Some(24), Some(1420)));
     assert_eq!(miner["bandwidth_bytes_s"][0].as_f64(), Some(150_000.0));
 }
+
+#[test]
+fn every_figure_of_the_monitor_has_its_meaning() {
+    let view = serde_json::to_value(view(&records(true))).unwrap();
+    let nodes = view["nodes"].as_array().unwrap();
+    let alert = nodes.iter().find_map(|node| node["alerts"].as_array()?.first()).unwrap();
+    let objects =
+        [("monitor", &view), ("monitor.nodes", &nodes[0]), ("monitor.nodes.peers", &nodes[0]["peers"][0]), ("monitor.nodes.alerts", alert)];
+    for (id, object) in objects {
+        let group = templar_ops::metrics::monitor().iter().find(|group| group.id == id).unwrap();
+        let mut listed: Vec<&str> = group.fields.iter().map(|field| field.name).collect();
+        let mut there: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        listed.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(listed, there, "{id}: the catalogue on the left, what is printed on the right");
+    }
+}
