@@ -3,10 +3,12 @@
 use std::{fs, path::Path, process::Command};
 
 /// Each page, and the words by which the binary prints it.
-const PAGES: [(&str, &[&str]); 3] = [
+const PAGES: [(&str, &[&str]); 5] = [
     ("docs/operators/doctor.md", &["doctor", "--list", "--markdown"]),
     ("docs/operators/diagnose.md", &["diagnose", "--list", "--markdown"]),
     ("docs/operators/alerts.md", &["alerts", "list", "--markdown"]),
+    ("docs/operators/metrics.md", &["monitor", "--list", "--markdown", "metrics"]),
+    ("docs/journal.md", &["monitor", "--list", "--markdown", "journal"]),
 ];
 
 /// Writes all pages.

@@ -3,6 +3,7 @@
 //! A task prints each step before it runs, streams the step's own output, and stops at the first failure with that
 //! step's exit code. The steps share one target directory, so nothing is built twice that need not be.
 
+mod advisories;
 mod crates;
 mod dist;
 mod docs;
@@ -43,6 +44,12 @@ enum Task {
     },
     /// Judge the licences of all crates that the workspace builds with.
     Licences,
+    /// Compare Cargo.lock with the known weaknesses of crates, by cargo-audit; asks the network for them.
+    Advisories {
+        /// A clone of the advisory database, instead of the network.
+        #[arg(long, value_name = "DIR")]
+        db: Option<std::path::PathBuf>,
+    },
     /// Write the generated parts of the agent skill: what the binary knows, and the lines of anchors into the source.
     Skill,
     /// Make the detection table, docs/attacks.md and attacks.json: every attack at three shares over 20 seeds.
@@ -100,6 +107,7 @@ fn main() -> ExitCode {
         }
         Task::Dist { dry_run: false } => dist::dist().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Licences => licences::check().map_err(|message| steps::Failure { message, code: 1 }),
+        Task::Advisories { db } => advisories::check(db.as_deref()),
         Task::Skill => skill::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Attacks => steps::table("attacks"),
         Task::Sparseloco => steps::table("sparseloco"),

@@ -110,7 +110,7 @@ impl Log {
 }
 
 /// Installs a cargo command with `install` unless `cargo <probe> --version` works.
-fn ensure(probe: &[&str], install: &[&str]) -> Result<(), Failure> {
+pub fn ensure(probe: &[&str], install: &[&str]) -> Result<(), Failure> {
     let mut probing = command("cargo", probe);
     let found = probing.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if found { Ok(()) } else { cargo(install) }

@@ -5,6 +5,7 @@
 //! used), 70 (anything else), 75 (to be tried again later), 77 (a hotkey that is not registered) or 78 (no engine works here); a service manager starts
 //! some of them again ([`templar_ops::service::NO_RESTART`]). The doctor, `verify` and `judge` have codes of their own.
 
+mod branches;
 mod commands;
 mod config;
 mod notify;

@@ -31,12 +31,20 @@ fn every_documented_command_exists() {
 }
 
 #[test]
-fn the_page_of_checks_is_the_binarys_own() {
-    let page = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operators/doctor.md"));
-    let made =
-        std::process::Command::new(env!("CARGO_BIN_EXE_templar")).args(["doctor", "--list", "--markdown"]).output().expect("it runs");
-    let there = std::fs::read_to_string(page).expect("the page exists");
-    assert_eq!(there, String::from_utf8_lossy(&made.stdout), "make it anew with `cargo xtask docs`");
+fn the_pages_made_from_the_binary_are_its_own() {
+    let pages: [(&str, &[&str]); 5] = [
+        ("operators/doctor.md", &["doctor", "--list", "--markdown"]),
+        ("operators/diagnose.md", &["diagnose", "--list", "--markdown"]),
+        ("operators/alerts.md", &["alerts", "list", "--markdown"]),
+        ("operators/metrics.md", &["monitor", "--list", "--markdown", "metrics"]),
+        ("journal.md", &["monitor", "--list", "--markdown", "journal"]),
+    ];
+    for (page, words) in pages {
+        let made = std::process::Command::new(env!("CARGO_BIN_EXE_templar")).args(words).output().expect("it runs");
+        let there =
+            std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs")).join(page)).expect("the page exists");
+        assert_eq!(there, String::from_utf8_lossy(&made.stdout), "{page}: make it anew with `cargo xtask docs`");
+    }
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Known {
             checks: block("checks"),
             settings: block("settings") + &block("variables"),
             rules: block("rules"),
-            journal: read(&root().join("docs/journal.md")),
+            journal: read(&root().join("docs/journal.md")) + &read(&root().join("docs/operators/metrics.md")),
             parameters: serde_json::from_str(&templar(&["params", "show", "local", "--json"])).expect("JSON"),
             sources,
         }

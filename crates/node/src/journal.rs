@@ -139,6 +139,17 @@ pub enum Entry {
         /// Its size.
         file_bytes: u64,
     },
+    /// Blocks that were the chain's best are so no longer: another branch took their place.
+    Reorganised {
+        /// The first block that is another one now.
+        from: BlockNumber,
+        /// How many blocks were replaced.
+        depth: u64,
+        /// The hash of the first one as it was.
+        old: String,
+        /// Its hash as it is.
+        new: String,
+    },
     /// θ is loaded again from a checkpoint.
     Resync {
         /// Why.
@@ -278,6 +289,9 @@ pub struct WindowEntry {
     pub refused: BTreeMap<Uid, String>,
     /// Objects that came from a validator's copy, because the peer's bucket did not give them.
     pub from_copies: Vec<Uid>,
+    /// How the objects came here over the network, by uid; also those that were refused once they were here.
+    #[serde(default, with = "by_uid", skip_serializing_if = "BTreeMap::is_empty")]
+    pub fetched: BTreeMap<Uid, FetchEntry>,
     /// Share of the committed objects that were aggregated.
     pub gather_success: f64,
     /// Bytes of the objects aggregated.
@@ -298,6 +312,18 @@ pub struct WindowEntry {
     /// The node's surroundings at its end.
     #[serde(default)]
     pub health: HealthEntry,
+}
+
+/// How a peer's object came to a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FetchEntry {
+    /// Its size.
+    pub object_bytes: u64,
+    /// Time of the request that brought it, ms.
+    pub fetch_ms: u64,
+    /// For validators: time from the instant at which it was asked for, and was there, to the end of the upload window, ms. None for others.
+    pub margin_ms: Option<i64>,
 }
 
 /// A miner's training in a window.

@@ -350,6 +350,7 @@ impl Node {
                 .map(|manifest| manifest.refused.iter().map(|r| (r.uid, format!("{}: {}", r.kind, r.reason))).collect())
                 .unwrap_or_default(),
             from_copies: gathered.from_copies,
+            fetched: gathered.fetched,
             gather_success: if committed == 0 { 0.0 } else { gathered.objects.len() as f64 / committed as f64 },
             object_bytes: gathered.objects.values().map(|bytes| bytes.len() as u64).sum(),
             training: None,

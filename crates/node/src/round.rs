@@ -2,13 +2,14 @@
 
 use crate::context::{Context, SMALL_REQUEST};
 use crate::decide::{Decided, ManifestRead};
+use crate::journal::FetchEntry;
 use crate::roster::{Member, Roster};
 use crate::run::Run;
 use crate::signed;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use templar_codec::container::seal_holds;
 use templar_codec::{HEADER_BYTES, Header};
 use templar_protocol::messages::{Accepted, MANIFEST_BYTES_MAX, Manifest};
@@ -119,10 +120,17 @@ impl Round {
         }
         loop {
             let missing = manifest.accepted.iter().filter(|accepted| !gathered.objects.contains_key(&accepted.uid));
-            let fetches: Vec<_> = missing.map(|accepted| self.fetch_accepted(ctx, accepted, until_ms)).collect();
+            let fetches: Vec<_> = missing
+                .map(|accepted| async move {
+                    let begun = Instant::now();
+                    (accepted.uid, self.fetch_accepted(ctx, accepted, until_ms).await, begun.elapsed())
+                })
+                .collect();
             let mut fetches = futures::stream::iter(fetches).buffer_unordered(DOWNLOADS_MAX);
-            while let Some((uid, found)) = fetches.next().await {
+            while let Some((uid, found, took)) = fetches.next().await {
                 let Some((bytes, copied)) = found else { continue };
+                let fetch_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                gathered.fetched.insert(uid, FetchEntry { object_bytes: bytes.len() as u64, fetch_ms, margin_ms: None });
                 gathered.objects.insert(uid, bytes);
                 if copied {
                     gathered.from_copies.push(uid);
@@ -139,7 +147,7 @@ impl Round {
         }
     }
 
-    async fn fetch_accepted(&self, ctx: &Context, accepted: &Accepted, until_ms: u64) -> (Uid, Option<(Bytes, bool)>) {
+    async fn fetch_accepted(&self, ctx: &Context, accepted: &Accepted, until_ms: u64) -> Option<(Bytes, bool)> {
         let uid = accepted.uid;
         let peer = self.roster.member(uid).filter(|member| member.hotkey == accepted.hotkey);
         if let Some(bucket) = peer.and_then(|member| ctx.bucket_of(member)) {
@@ -149,7 +157,7 @@ impl Round {
             if let Ok(bytes) = fetched
                 && Digest::of(&bytes) == accepted.object
             {
-                return (uid, Some((bytes, false)));
+                return Some((bytes, false));
             }
         }
         for validator in &self.roster.validators {
@@ -158,10 +166,10 @@ impl Round {
             if let Ok(bytes) = fetched
                 && Digest::of(&bytes) == accepted.object
             {
-                return (uid, Some((bytes, true)));
+                return Some((bytes, true));
             }
         }
-        (uid, None)
+        None
     }
 }
 
@@ -172,6 +180,8 @@ pub struct Gathered {
     pub objects: BTreeMap<Uid, Bytes>,
     /// Those that a validator's copy replaced.
     pub from_copies: Vec<Uid>,
+    /// How those came that were not at hand.
+    pub fetched: BTreeMap<Uid, FetchEntry>,
 }
 
 /// Fetches an object that must have exactly `bytes` bytes; a larger one is refused before it is read.

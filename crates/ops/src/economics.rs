@@ -126,7 +126,7 @@ impl Outlook {
         let measured = emission.and_then(|emission| {
             // Of what is paid, not of what is burned besides.
             let left = 1.0 - emission.burned_share;
-            emission.own_share.filter(|share| *share > 0.0 && left > 0.0).map(|share| (share / left).min(1.0))
+            emission.own_share.filter(|_| left > 0.0).map(|share| (share / left).min(1.0))
         });
         let share = measured.or_else(|| emission.map(|emission| 1.0 / (emission.paid_miners as f64 + 1.0)));
         let share = if nothing.is_some() { Some(0.0) } else { share };
@@ -156,19 +156,27 @@ impl Outlook {
                 format!("it cannot pay: even all that the miners are paid is {:.1} % of the cost", 100.0 / share)
             }
             (Some(revenue), Some(share)) if revenue < self.cost_day => {
-                format!("it would lose {:.2} a day; it pays from a share of {:.2} % on", self.cost_day - revenue, 100.0 * share)
+                format!("it would lose {:.2} a day; it pays from a share of {} % on", self.cost_day - revenue, percent(share))
             }
             (Some(revenue), Some(share)) => {
                 format!(
-                    "it would earn {:.2} a day at the present state; it pays from a share of {:.2} % on",
+                    "it would earn {:.2} a day at the present state; it pays from a share of {} % on",
                     revenue - self.cost_day,
-                    100.0 * share
+                    percent(share)
                 )
             }
             _ if self.paid_alpha_day.is_some() => "what it earns depends on the worth of alpha, which was not given".into(),
             _ => "what it earns is for a chain to say, and none was asked".into(),
         }
     }
+}
+
+/// A share in per cent: two digits behind the point, or the first two that are not zero, so that what is small is not told as nothing.
+pub fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    let small = percent.abs() > 0.0 && percent.abs() < 0.1;
+    let digits = if small { (1.0 - percent.abs().log10().floor()).clamp(2.0, 12.0) as usize } else { 2 };
+    format!("{percent:.digits$}")
 }
 
 #[cfg(test)]
@@ -242,6 +250,25 @@ mod tests {
         assert!(outlook.verdict().starts_with("it would lose 460.00 a day"), "{}", outlook.verdict());
         let dear = Outlook::of(Prices { machine_hour: 400.0, alpha: Some(2.0) }, 1380.0, Some(&emission));
         assert!(dear.verdict().starts_with("it cannot pay"), "{}", dear.verdict());
+    }
+
+    #[test]
+    fn a_neuron_without_a_share_expects_none() {
+        let neurons = vec![neuron(0, 0, 65535, RAO as u64), neuron(1, 65535, 0, RAO as u64), neuron(2, 0, 0, 0)];
+        let metagraph = metagraph(neurons);
+        let outlook = |uid| {
+            let emission = Emission::of(&metagraph, 12.0, Some(Uid(uid)));
+            Outlook::of(Prices { machine_hour: 1.0, alpha: Some(10.0) }, 1200.0, Some(&emission))
+        };
+        let (paid, unpaid) = (outlook(1), outlook(2));
+        assert_eq!((paid.expected_share, paid.share_is_measured), (Some(1.0), true));
+        assert_eq!((unpaid.expected_share, unpaid.share_is_measured, unpaid.revenue_day), (Some(0.0), true, Some(0.0)));
+        assert!(unpaid.verdict().starts_with("it would lose 24.00 a day"), "{}", unpaid.verdict());
+    }
+
+    #[test]
+    fn a_small_share_is_not_told_as_nothing() {
+        assert_eq!([0.5, 0.00123, 0.000_017_4, 0.0].map(percent), ["50.00", "0.12", "0.0017", "0.00"]);
     }
 
     #[test]

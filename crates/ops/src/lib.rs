@@ -52,6 +52,7 @@ pub mod judge;
 mod lab;
 pub mod leaderboard;
 pub mod machine;
+pub mod metrics;
 pub mod probe;
 pub mod relocate;
 pub mod service;

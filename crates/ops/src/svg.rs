@@ -1,6 +1,6 @@
 //! Small plots as SVG: panels beside each other, each with points, their intervals, and a line through them.
 //!
-//! What always holds: the same data give the same bytes; text is escaped; a panel without a finite point is drawn empty and says so.
+//! What always holds: the same data give the same bytes; all panels have one scale, so that what matters more looks so; text is escaped; a panel without a finite point is drawn empty and says so.
 
 use std::fmt::Write as _;
 
@@ -10,6 +10,8 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
+/// Height of the line below the panels.
+const LEGEND: f64 = 22.0;
 /// Share of the range that is left free above and below the points.
 const AIR: f64 = 0.08;
 
@@ -26,6 +28,12 @@ pub struct Point {
     pub marked: bool,
 }
 
+impl Point {
+    fn is_finite(&self) -> bool {
+        self.y.is_finite() && self.half.is_finite()
+    }
+}
+
 /// One panel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panel {
@@ -37,9 +45,10 @@ pub struct Panel {
     pub points: Vec<Point>,
 }
 
-/// The panels beside each other; `y` says what all heights mean.
-pub fn plot(panels: &[Panel], y: &str) -> String {
-    let (width, height) = (PANEL_WIDTH * panels.len().max(1) as f64, PANEL_HEIGHT);
+/// The panels beside each other; `y` says what all heights mean, `legend` what the marks do.
+pub fn plot(panels: &[Panel], y: &str, legend: &str) -> String {
+    let (width, height) = (PANEL_WIDTH * panels.len().max(1) as f64, PANEL_HEIGHT + LEGEND);
+    let scale = range(panels.iter().flat_map(|panel| &panel.points));
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
@@ -47,20 +56,20 @@ pub fn plot(panels: &[Panel], y: &str) -> String {
     for (at, panel) in panels.iter().enumerate() {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "<g transform=\"translate({:.1} 0)\">", at as f64 * PANEL_WIDTH);
-        let _ = draw(&mut out, panel, y);
+        let _ = draw(&mut out, panel, y, scale);
         out.push_str("</g>\n");
     }
+    let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#666666\">{}</text>", height - 6.0, escaped(legend));
     out + "</svg>\n"
 }
 
-fn draw(out: &mut String, panel: &Panel, y: &str) -> std::fmt::Result {
+fn draw(out: &mut String, panel: &Panel, y: &str, scale: Option<(f64, f64)>) -> std::fmt::Result {
     let (right, bottom) = (PANEL_WIDTH - RIGHT, PANEL_HEIGHT - BOTTOM);
     writeln!(out, "<text x=\"{LEFT}\" y=\"20\" font-size=\"13\" font-weight=\"bold\">{}</text>", escaped(&panel.title))?;
     let middle = (LEFT + right) / 2.0;
     writeln!(out, "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", PANEL_HEIGHT - 8.0, escaped(&panel.x))?;
     writeln!(out, "<path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"#444444\"/>")?;
-    let finite: Vec<&Point> = panel.points.iter().filter(|point| point.y.is_finite() && point.half.is_finite()).collect();
-    let Some((least, most)) = range(&finite) else {
+    let Some((least, most)) = scale.filter(|_| panel.points.iter().any(Point::is_finite)) else {
         return writeln!(out, "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">no value</text>", (TOP + bottom) / 2.0);
     };
     let height = |value: f64| bottom - (value - least) / (most - least) * (bottom - TOP);
@@ -78,7 +87,7 @@ fn draw(out: &mut String, panel: &Panel, y: &str) -> std::fmt::Result {
     )?;
     let space = (right - LEFT) / panel.points.len().max(1) as f64;
     let places: Vec<(f64, f64, &Point)> = (panel.points.iter().enumerate())
-        .filter(|(_, point)| point.y.is_finite() && point.half.is_finite())
+        .filter(|(_, point)| point.is_finite())
         .map(|(at, point)| (LEFT + (at as f64 + 0.5) * space, height(point.y), point))
         .collect();
     let line: Vec<String> = places.iter().map(|(x, y, _)| format!("{x:.1},{y:.1}")).collect();
@@ -103,10 +112,10 @@ fn draw(out: &mut String, panel: &Panel, y: &str) -> std::fmt::Result {
     Ok(())
 }
 
-/// Least and greatest height of the intervals, with some air; none without points.
-fn range(points: &[&Point]) -> Option<(f64, f64)> {
-    let low = points.iter().map(|point| point.y - point.half).min_by(f64::total_cmp)?;
-    let high = points.iter().map(|point| point.y + point.half).max_by(f64::total_cmp)?;
+/// Least and greatest height of the intervals that are numbers, with some air; none without points.
+fn range<'a>(points: impl Iterator<Item = &'a Point>) -> Option<(f64, f64)> {
+    let ends = points.filter(|point| point.is_finite()).map(|point| [point.y - point.half, point.y + point.half]);
+    let [low, high] = ends.reduce(|[low, high], [least, most]| [low.min(least), high.max(most)])?;
     let air = ((high - low) * AIR).max(high.abs() * 1e-3).max(1e-9);
     Some((low - air, high + air))
 }
@@ -144,18 +153,31 @@ mod tests {
 
     #[test]
     fn every_point_is_drawn_once_and_the_text_is_escaped() {
-        let svg = plot(&[panel(vec![point("a", 1.0, 0.1), point("b", 2.0, 0.0), point("c", f64::NAN, 0.0)]), panel(vec![])], "loss");
+        let svg =
+            plot(&[panel(vec![point("a", 1.0, 0.1), point("b", 2.0, 0.0), point("c", f64::NAN, 0.0)]), panel(vec![])], "loss", "<legend>");
         let names = elements(&svg);
         let count = |name: &str| names.iter().filter(|found| *found == name).count();
         assert_eq!((count("svg"), count("g"), count("circle"), count("polyline")), (1, 2, 2, 1));
         assert!(svg.contains("no value") && svg.contains("a &lt;title&gt; &amp; more") && svg.matches("#d1495b").count() == 1);
+        assert!(svg.contains("&lt;legend&gt;"));
         assert!(!svg.contains("NaN"), "{svg}");
-        assert_eq!(svg, plot(&[panel(vec![point("a", 1.0, 0.1), point("b", 2.0, 0.0), point("c", f64::NAN, 0.0)]), panel(vec![])], "loss"));
+        assert_eq!(
+            svg,
+            plot(&[panel(vec![point("a", 1.0, 0.1), point("b", 2.0, 0.0), point("c", f64::NAN, 0.0)]), panel(vec![])], "loss", "<legend>")
+        );
+    }
+
+    #[test]
+    fn all_panels_have_one_scale() {
+        let svg = plot(&[panel(vec![point("a", 1.0, 0.0)]), panel(vec![point("a", 3.0, 0.0), point("b", 5.0, 0.5)])], "loss", "");
+        let labels: Vec<&str> = svg.lines().filter(|line| line.contains("text-anchor=\"end\"")).collect();
+        assert_eq!(labels.len(), 10);
+        assert_eq!(labels[..5], labels[5..]);
     }
 
     #[test]
     fn equal_values_still_have_a_range() {
-        let svg = plot(&[panel(vec![point("a", 2.0, 0.0), point("b", 2.0, 0.0)])], "loss");
+        let svg = plot(&[panel(vec![point("a", 2.0, 0.0), point("b", 2.0, 0.0)])], "loss", "");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

@@ -22,6 +22,8 @@ pub const SEEN_FILE: &str = "seen.json";
 const SEEN_BYTES_MAX: u64 = 1 << 20;
 /// Objects whose container version is looked at.
 const OBJECTS_MAX: usize = 8;
+/// Windows that a score sheet may be behind the chain.
+const LAG_MAX: u64 = 6;
 const REQUEST: Duration = Duration::from_secs(30);
 
 /// A network, as it presents itself.
@@ -41,6 +43,12 @@ pub struct Seen {
     pub containers: BTreeSet<u16>,
     /// The window of the newest score sheet.
     pub scored: Option<Window>,
+    /// Where the validators' buckets are.
+    #[serde(default)]
+    pub places: BTreeSet<String>,
+    /// Whether miners are paid; none where no chain was asked.
+    #[serde(default)]
+    pub paid: Option<bool>,
 }
 
 /// What an operator should do about a finding.
@@ -68,6 +76,10 @@ pub struct Finding {
 
 fn finding(name: &'static str, urgency: Urgency, said: impl Into<String>) -> Finding {
     Finding { name, urgency, said: said.into() }
+}
+
+fn listed(places: &BTreeSet<String>) -> String {
+    places.iter().map(|place| crate::diagnose::case::cut(place)).collect::<Vec<_>>().join(", ")
 }
 
 impl Seen {
@@ -103,6 +115,8 @@ impl Seen {
             containers,
             scored: sheet.as_ref().map(templar_gauntlet::ScoreSheet::window),
             hparams: descriptor.hparams,
+            places: buckets.iter().map(|bucket| bucket.url().to_string()).collect(),
+            paid: None,
         })
     }
 
@@ -180,7 +194,31 @@ impl Seen {
             let said = format!("objects have container versions {:?}, they had {:?}", self.containers, before.containers);
             found.push(finding("container", Urgency::Soon, said));
         }
+        // Memories of earlier versions have no places, and local networks keep none.
+        if self.places != before.places && !self.places.is_empty() && !before.places.is_empty() {
+            let said = format!("the validators' buckets are {}, they were {}", listed(&self.places), listed(&before.places));
+            found.push(finding("places", Urgency::Note, said));
+        }
+        if let (Some(now), Some(then)) = (self.paid, before.paid)
+            && now != then
+        {
+            let said = if now {
+                "miners are paid again"
+            } else {
+                "miners are not paid any more: `templar plan --price` says what is left to earn"
+            };
+            found.push(finding("paid", Urgency::Soon, said));
+        }
         found
+    }
+
+    /// Whether the run goes on: the newest score sheet lags behind the chain, which is in the window `now`, by no more than a few windows.
+    pub fn stands_still(&self, now: Window) -> Option<Finding> {
+        let scored = self.scored.filter(|scored| scored.0.saturating_add(LAG_MAX) < now.0)?;
+        let said = format!(
+            "the newest scored window is {scored}, the chain is at {now}: the leader is away or the run is over; what is mined now may never be paid"
+        );
+        Some(finding("stands_still", Urgency::Soon, said))
     }
 
     /// Whether the node follows the run that is offered; `joined` is the run that it last joined, as its journal says.
@@ -225,6 +263,21 @@ mod tests {
         assert!(second.follows(Some(first.run)).is_some_and(|finding| finding.urgency == Urgency::Now));
         assert_eq!(second.follows(Some(second.run)), None);
         assert_eq!(second.follows(None), None);
+    }
+
+    #[tokio::test]
+    async fn places_pay_and_a_run_that_stands_still_are_told() {
+        let lab = Lab::new().await;
+        let now = Seen { paid: Some(false), scored: Some(Window(10)), ..Seen::look(&[lab.bucket("leader")]).await.unwrap() };
+        let before = Seen { paid: Some(true), places: ["https://store.example/old".to_owned()].into(), ..now.clone() };
+        let changes = now.changes(&before);
+        assert_eq!(changes.iter().map(|change| change.name).collect::<Vec<_>>(), ["places", "paid"], "{changes:?}");
+        assert!(changes[0].said.contains("https://store.example/old") && changes[1].said.contains("not paid any more"), "{changes:?}");
+        // What was not asked for, or not kept, is no change.
+        assert_eq!(now.changes(&Seen { paid: None, places: BTreeSet::new(), ..before }), vec![]);
+        assert_eq!(now.stands_still(Window(16)), None);
+        assert!(now.stands_still(Window(17)).is_some_and(|finding| finding.said.contains("is 10, the chain is at 17")));
+        assert_eq!(Seen { scored: None, ..now }.stands_still(Window(99)), None, "nobody has scored yet");
     }
 
     #[tokio::test]

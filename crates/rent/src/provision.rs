@@ -23,6 +23,7 @@ const SHORT: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// What runs the node on the machine, and starts it again when that can help. Rented containers have no service manager.
+/// `NO_RESTART` stands for the exit codes after which it is not started again.
 const RUN_SCRIPT: &str = r#"#!/bin/sh
 # Keeps the miner of this folder running; started by templar rent. Ends with the exit codes after which a restart would not help.
 cd "$(dirname "$0")" || exit 64
@@ -33,7 +34,7 @@ while :; do
     if [ "$(wc -c < log 2>/dev/null || echo 0)" -gt 16777216 ]; then mv -f log log.1; fi
     ./bin/templar miner >> log 2>&1
     code=$?
-    case "$code" in 0 | 2 | 64 | 77 | 78 | 130 | 143) exit "$code" ;; esac
+    case "$code" in 0 | 130 | 143 | NO_RESTART) exit "$code" ;; esac
     echo "the miner ended with exit code $code and is started again in $delay s" >> log
     sleep "$delay"
     delay=$((delay * 2))
@@ -81,6 +82,8 @@ pub struct Bundle {
     coldkeypub: Option<Vec<u8>>,
     /// The engine to install there, such as `cuda13`.
     pub engine: Option<String>,
+    /// Exit codes after which the node is not started again, beside those of a stop that was asked for.
+    pub no_restart: Vec<u8>,
     /// An archive that [`take_home`] has made, to go on from its state.
     pub state: Option<PathBuf>,
 }
@@ -120,11 +123,18 @@ impl Bundle {
         let public = wallets.root().join(wallet).join("coldkeypub.txt");
         let coldkeypub = public.is_file().then(|| read(&public, KEY_BYTES_MAX)).transpose()?;
         let (wallet, hotkey) = (wallet.to_owned(), hotkey.to_owned());
-        Ok(Self { binary, config, secrets, wallet, hotkey, hotkey_file, coldkeypub, engine: None, state: None })
+        Ok(Self { binary, config, secrets, wallet, hotkey, hotkey_file, coldkeypub, engine: None, no_restart: vec![], state: None })
     }
 
     fn env_file(&self) -> Vec<u8> {
         self.secrets.iter().flat_map(|(name, value)| format!("{name}={}\n", value.expose()).into_bytes()).collect()
+    }
+
+    /// What keeps the node running: its ends by request or by one of the codes are final.
+    fn run_script(&self) -> String {
+        let codes: Vec<String> = self.no_restart.iter().map(u8::to_string).collect();
+        // Without any code the pattern still needs a word; no program ends with this one.
+        RUN_SCRIPT.replace("NO_RESTART", &if codes.is_empty() { "none".to_owned() } else { codes.join(" | ") })
     }
 
     /// What is done on the machine, in order. With `start`, the last step starts the node.
@@ -157,7 +167,7 @@ impl Bundle {
         if let Some(state) = &self.state {
             steps.push(step(&format!("send the state {}", state.display()), Action::Unpack { local: state.clone() }));
         }
-        steps.push(step("send what keeps it running", put("run", "700", RUN_SCRIPT.as_bytes().to_vec())));
+        steps.push(step("send what keeps it running", put("run", "700", self.run_script().into_bytes())));
         steps.push(step("examine it: templar doctor --preflight", Action::Doctor));
         if start {
             steps.push(step("start it", Action::run(start_script(), SHORT)));
@@ -345,6 +355,16 @@ mod tests {
         assert!(matches!(&error, BundleError::Secret(name) if name == "HF_TOKEN"));
         let error = Bundle::collect("/b".into(), String::new(), &wallets, ("w", "h"), vec![]).unwrap_err();
         assert!(matches!(error, BundleError::Hotkey { .. }));
+    }
+
+    #[test]
+    fn what_keeps_it_running_ends_with_the_given_codes() {
+        let (_dir, wallets) = wallets();
+        wallets.new_hotkey("w", "h").unwrap();
+        let mut bundle = Bundle::collect("/b".into(), String::new(), &wallets, ("w", "h"), vec![]).unwrap();
+        assert!(bundle.run_script().contains(" in 0 | 130 | 143 | none) exit"), "{}", bundle.run_script());
+        bundle.no_restart = vec![64, 77];
+        assert!(bundle.run_script().contains(" in 0 | 130 | 143 | 64 | 77) exit"), "{}", bundle.run_script());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use templar_codec::{Expect, HEADER_BYTES, Opened};
 use templar_node::decide::{Decided, ManifestRead};
 use templar_node::follow::Ending;
-use templar_node::journal::{Entry, HealthEntry, WindowEntry, trouble};
+use templar_node::journal::{Entry, FetchEntry, HealthEntry, WindowEntry, trouble};
 use templar_node::node::plan_entry;
 use templar_node::position::Position;
 use templar_node::round::{Round, claimed_theta, majority};
@@ -50,6 +50,8 @@ pub struct Gathered {
     pub peers: Vec<Opened>,
     /// Those that came from a validator's copy.
     pub from_copies: Vec<Uid>,
+    /// How those came that were not at hand.
+    pub fetched: BTreeMap<Uid, FetchEntry>,
     /// Bytes of all.
     pub bytes: u64,
 }
@@ -254,6 +256,9 @@ impl Seat {
                 let (ready_ms, found) = self.fetch_accepted(&round, accepted, until_ms);
                 arrived_ms = arrived_ms.max(ready_ms);
                 if let Some((bytes, copied)) = found {
+                    let fetch_ms = ready_ms.saturating_sub(self.world.time.now_ms());
+                    let entry = FetchEntry { object_bytes: bytes.len() as u64, fetch_ms, margin_ms: None };
+                    gathered.fetched.insert(accepted.uid, entry);
                     objects.insert(accepted.uid, bytes);
                     gathered.from_copies.extend(copied.then_some(accepted.uid));
                 }
@@ -360,6 +365,7 @@ impl Seat {
                 .map(|manifest| manifest.refused.iter().map(|r| (r.uid, format!("{}: {}", r.kind, r.reason))).collect())
                 .unwrap_or_default(),
             from_copies: gathered.from_copies.clone(),
+            fetched: gathered.fetched.clone(),
             gather_success: if committed == 0 { 0.0 } else { count as f64 / committed as f64 },
             object_bytes: gathered.bytes,
             phases_ms: std::mem::take(&mut self.phases),

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use templar_codec::{Expect, Opened};
 use templar_node::decide::{Decided, ManifestRead};
 use templar_node::follow::{FollowAction, Followed};
-use templar_node::journal::Entry;
+use templar_node::journal::{Entry, FetchEntry};
 use templar_node::position::Position;
 use templar_node::round::Round;
 use templar_node::signed;
@@ -215,6 +215,12 @@ impl Validator {
                 let (kind, why) = match got {
                     Got::Found(bytes) if ready_ms <= until_world_ms => {
                         arrived_ms = arrived_ms.max(ready_ms);
+                        let entry = FetchEntry {
+                            object_bytes: bytes.len() as u64,
+                            fetch_ms: ready_ms.saturating_sub(world.time.now_ms()),
+                            margin_ms: Some(upload_ends_ms as i64 - asked_ms as i64),
+                        };
+                        self.collected.fetched.insert(peer.uid, entry);
                         fetched.push((peer, bytes));
                         continue;
                     }
@@ -469,6 +475,9 @@ impl Validator {
         let gathered = std::mem::take(&mut self.gathered);
         let mut entry = self.seat.window_entry(window, after, stepped, decided.as_deref(), &gathered);
         entry.held_out_loss = self.held_out_loss.take();
+        if self.collected.window == window {
+            entry.fetched.append(&mut self.collected.fetched);
+        }
         self.remember(window, decided.as_deref(), entry.held_out_loss);
         self.seat.note(&Entry::Window(Box::new(entry)));
         let retention = &world.run.hparams().retention;

@@ -6,7 +6,7 @@ use miette::{IntoDiagnostic, miette};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use templar_ops::alerts::level::Level;
 use templar_ops::alerts::rules::{self, Side};
 use templar_ops::alerts::sinks::Sink;
@@ -81,15 +81,8 @@ impl AlertsArgs {
     }
 }
 
-/// The time of day; none where all nodes' time is virtual, which is long ago or far ahead.
-fn now_ms(nodes: &Nodes) -> Option<u64> {
-    const DAY_MS: u64 = 24 * 3600 * 1000;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok())?;
-    nodes.all().iter().any(|record| record.last_ms.abs_diff(now) < DAY_MS).then_some(now)
-}
-
 fn look(watch: &mut Watch, nodes: &Nodes) -> Vec<Message> {
-    let (all, now) = (nodes.all(), now_ms(nodes));
+    let (all, now) = (nodes.all(), nodes.now_ms());
     nodes.meant().into_iter().flat_map(|(record, running)| watch.look(record, &all, running, now)).collect()
 }
 
@@ -102,7 +95,7 @@ impl CheckArgs {
         let nodes = self.nodes.open()?;
         let mut watch = Watch::new(crate::config::load()?.alerts().clone());
         look(&mut watch, &nodes);
-        let (all, now) = (nodes.all(), now_ms(&nodes));
+        let (all, now) = (nodes.all(), nodes.now_ms());
         let held: Vec<Message> =
             nodes.meant().into_iter().flat_map(|(record, running)| watch.present(record, &all, running, now)).collect();
         let text = if self.json {
@@ -223,7 +216,7 @@ templar alerts list
 
 `check` prints what holds now and tells nobody (exit code 0 without any, 1 with a critical one, 2 with warnings only). `watch` follows journals, and sends what is raised and cleared to the sinks; `--once` is for a
 timer. An alert is told once when it is raised, once more when it becomes critical, and once when it is over: its value must come back beyond the threshold by the *room*. Each names the
-verdict of [the diagnosis](diagnose.md) and what to do. `silent` is judged by the time of day, and not where a network's time is virtual.
+verdict of [the diagnosis](diagnose.md), or what is possible where there is none, and what to do. `silent` is judged by the time of day, and not where a network's time is virtual.
 
 Sinks are in `templar.toml`, the webhook's URL is a secret and in `.env` as `TEMPLAR_ALERT_WEBHOOK` (POST, JSON, ten seconds, no redirects):
 

@@ -9,9 +9,6 @@ use std::process::ExitCode;
 use templar_ops::diagnose::{Diagnosis, catalogue, diagnose};
 use templar_protocol::Uid;
 
-/// The exit code when nothing could be examined.
-const BROKEN: u8 = 3;
-
 /// Says what is wrong with nodes, from their journals: the cause, the evidence, what to do next. Exits 0 when all are healthy, 1 when not, 3 when it cannot work.
 #[derive(Debug, Args)]
 pub struct DiagnoseArgs {
@@ -38,22 +35,12 @@ impl DiagnoseArgs {
     /// Standard output is closed. What keeps it from working is told on standard error, with exit code 3.
     pub fn run(self) -> miette::Result<ExitCode> {
         if self.list {
-            super::params::print(&self.catalogue()?)?;
-            return Ok(ExitCode::SUCCESS);
+            return super::params::print(&self.catalogue()?).map(|()| ExitCode::SUCCESS);
         }
-        match self.report() {
-            Ok((text, healthy)) => {
-                super::params::print(&text)?;
-                Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-            }
-            Err(report) => {
-                eprintln!("{report:?}");
-                Ok(ExitCode::from(BROKEN))
-            }
-        }
+        super::examined::end(self.report())
     }
 
-    fn report(&self) -> miette::Result<(String, bool)> {
+    fn report(&self) -> miette::Result<(String, u8)> {
         let nodes = self.nodes.open()?;
         let all = nodes.all();
         let meant = nodes.meant().into_iter().filter(|(record, _)| self.uid.is_none_or(|uid| record.uid == Some(Uid(uid))));
@@ -67,7 +54,7 @@ impl DiagnoseArgs {
         } else {
             found.iter().map(Diagnosis::text).collect()
         };
-        Ok((text, healthy))
+        Ok((text, u8::from(!healthy)))
     }
 
     fn catalogue(&self) -> miette::Result<String> {

@@ -28,8 +28,6 @@ use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY, Http, Reach};
 use templar_subtensor::{Options, Subtensor};
 use templar_wallet::{Slot, WalletDir};
 
-/// The exit code when the doctor itself could not work.
-const BROKEN: u8 = 3;
 /// The exit code after a failure.
 const FAILED: u8 = 1;
 /// Between two examinations.
@@ -136,19 +134,9 @@ impl DoctorArgs {
     /// Standard output is closed. What keeps the doctor itself from working is told on standard error, with exit code 3.
     pub fn run(self) -> miette::Result<ExitCode> {
         if self.list {
-            super::params::print(&self.catalogue()?)?;
-            return Ok(ExitCode::SUCCESS);
+            return super::params::print(&self.catalogue()?).map(|()| ExitCode::SUCCESS);
         }
-        match self.report() {
-            Ok((text, code)) => {
-                super::params::print(&text)?;
-                Ok(ExitCode::from(code))
-            }
-            Err(report) => {
-                eprintln!("{report:?}");
-                Ok(ExitCode::from(BROKEN))
-            }
-        }
+        super::examined::end(self.report())
     }
 
     fn catalogue(&self) -> miette::Result<String> {

@@ -1,6 +1,6 @@
 //! `templar judge`: a validator's numbers for one's own object, before it is sent.
 
-use super::engine::args::EngineFlags;
+use super::measuring::MeasuringFlags;
 use super::validators::{ValidatorFlags, Validators};
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -34,26 +34,17 @@ pub struct JudgeArgs {
     /// The window that the object must be of.
     #[arg(long, value_name = "W")]
     window: Option<u64>,
-    /// The data set: its directory or its bucket [default: the places that the run names].
-    #[arg(long, value_name = "DIR|URL")]
-    data: Option<String>,
-    /// Where fetched shards of the data set are kept [default: a temporary folder].
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
     /// Text that draws the sequences of a window that is not scored yet [default: the object's digest].
     #[arg(long, value_name = "TEXT")]
     seed: Option<String>,
     /// Earlier windows whose objects it is compared with [default: as many as the rules remember].
     #[arg(long, value_name = "N")]
     earlier: Option<usize>,
-    /// Threads to measure with [default: all cores].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: EngineFlags,
+    measuring: MeasuringFlags,
 }
 
 impl JudgeArgs {
@@ -90,11 +81,11 @@ impl JudgeArgs {
             owner: self.validators.dir().and_then(owner),
             window: self.window.map(Window),
             buckets: validators.buckets.clone(),
-            data: validators.data(self.data.as_deref())?,
+            data: validators.data(self.measuring.data.as_deref())?,
             http: validators.http.clone(),
-            executor: self.engine.open()?.executor,
-            threads: self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-            cache: self.cache.clone().unwrap_or_else(|| temporary.path().to_owned()),
+            executor: self.measuring.executor()?,
+            threads: self.measuring.threads(),
+            cache: self.measuring.cache_or(temporary.path()),
             seed: self.seed.as_ref().map(|seed| Digest::of(seed.as_bytes())),
             earlier: self.earlier,
         };

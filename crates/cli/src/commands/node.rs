@@ -268,6 +268,7 @@ impl NodeArgs {
         let journal =
             Journal::open(dir).into_diagnostic().wrap_err_with(|| format!("the journal in {} cannot be written", dir.display()))?;
         let http = Http::new(reach(&network, self.private_peers)).into_diagnostic()?;
+        let events = chain.events();
         let ctx = Context::new(Arc::new(chain), clock, Identity { netuid, key: Arc::new(key), uid }, bucket, http, journal);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
@@ -276,7 +277,15 @@ impl NodeArgs {
         if role == "miner" && !self.exit_with_parent {
             println!("{}", super::next::scores());
         }
-        Ok(Arc::new(ctx))
+        let ctx = Arc::new(ctx);
+        // Weakly: the client, and with it the events, must end with the context.
+        let told = Arc::downgrade(&ctx);
+        tokio::spawn(crate::branches::follow(events, move |entry| {
+            if let Some(ctx) = told.upgrade() {
+                ctx.note(entry);
+            }
+        }));
+        Ok(ctx)
     }
 
     fn own_bucket(&self) -> miette::Result<Bucket> {

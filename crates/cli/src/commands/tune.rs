@@ -5,6 +5,7 @@ use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +65,9 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..1.0).contains(&share) { Ok(share) } else { Err("it must be 0 or more and below 1".to_owned()) }
 }
 
+/// What the plot's marks mean.
+const LEGEND: &str = "bars: 95 % intervals of the mean over the seeds; red: the usual value; the direction counts, not the best value";
+
 /// What was measured and found.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -100,7 +104,8 @@ impl TuneArgs {
         })?;
         let exploration = if self.explore { Some(self.explored(threads)?) } else { None };
         if let (Some(path), Some(found)) = (&self.plot, &exploration) {
-            let written = write_atomically(path, plot(&panels(found), "held-out loss, nats per token").as_bytes()).into_diagnostic();
+            let written =
+                write_atomically(path, plot(&panels(found), "held-out loss, nats per token", LEGEND).as_bytes()).into_diagnostic();
             written.wrap_err_with(|| format!("the plot cannot be written to {}", path.display()))?;
         }
         let (protocol, free, engine) = (PROTOCOL, FREE, engine.line.clone());
@@ -158,7 +163,13 @@ impl TuneArgs {
 
     fn explored(&self, threads: usize) -> miette::Result<Exploration> {
         let size = Size { outer_steps: self.outer_steps, workers: 2, seeds: self.seeds, ..Size::default() };
-        let told = |done: usize, all: usize| eprint!("\r{done} of {all} runs{}", if done == all { "\n" } else { "" });
+        // What moves on a terminal is noise in a file.
+        let shown = std::io::stderr().is_terminal();
+        let told = |done: usize, all: usize| {
+            if shown {
+                eprint!("\r{done} of {all} runs{}", if done == all { "\n" } else { "" });
+            }
+        };
         explore(&size, threads, told).into_diagnostic()
     }
 }

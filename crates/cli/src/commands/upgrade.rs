@@ -15,7 +15,7 @@ use templar_ops::economics::Emission;
 use templar_ops::feed::{self, FEED_BYTES_MAX, Release};
 use templar_ops::probe::journal_tail;
 use templar_ops::upgrade::{Finding, Seen, Urgency, of_feed};
-use templar_protocol::Digest;
+use templar_protocol::{BlockNumber, Digest, Window};
 
 /// Exit code when there is something to do.
 const SOMETHING: u8 = 3;
@@ -101,9 +101,17 @@ impl UpgradeArgs {
     async fn look_at_network(&self, report: &mut Report) -> miette::Result<()> {
         let validators = self.validators.open().await?;
         let seen = Seen::look(&validators.buckets).await.into_diagnostic();
-        self.look_at_chain(&validators, report).await;
+        let told = self.look_at_chain(&validators, report).await;
+        let local = validators.is_local();
         validators.close().await;
-        let seen = seen?;
+        let mut seen = seen?;
+        if local {
+            seen.places.clear();
+        }
+        if let Some((block, paid)) = told {
+            seen.paid = Some(paid);
+            report.findings.extend(seen.stands_still(Window::of_block(block, seen.hparams.blocks_per_window)));
+        }
         report.findings.extend(seen.misfits());
         if let Some(dir) = self.validators.dir() {
             report.findings.extend(Seen::before(dir).map(|before| seen.changes(&before)).unwrap_or_default());
@@ -116,16 +124,21 @@ impl UpgradeArgs {
         Ok(())
     }
 
-    /// Whether there is still anything to earn.
-    async fn look_at_chain(&self, validators: &Validators, report: &mut Report) {
-        let Some(chain) = &validators.chain else { return };
+    /// Where the chain is, and whether there is still anything to earn.
+    async fn look_at_chain(&self, validators: &Validators, report: &mut Report) -> Option<(BlockNumber, bool)> {
+        let chain = validators.chain.as_ref()?;
         match chain.metagraph(validators.netuid, At::Best).await {
             // The length of a block does not matter for whether anything is paid.
             Ok(metagraph) => {
                 let nothing = Emission::of(&metagraph, 12.0, None).nothing();
+                let paid = nothing.is_none();
                 report.findings.extend(nothing.map(|why| Finding { name: "earning", urgency: Urgency::Note, said: why }));
+                Some((metagraph.block, paid))
             }
-            Err(error) => report.not_looked_at.push(format!("the chain: {error}")),
+            Err(error) => {
+                report.not_looked_at.push(format!("the chain: {error}"));
+                None
+            }
         }
     }
 }

@@ -102,6 +102,11 @@ async fn local(store: LocalStore) -> miette::Result<Validators> {
 }
 
 impl Validators {
+    /// Whether they are those of a local network, whose buckets are wherever its store happens to be served.
+    pub fn is_local(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// The data set that `--data` names, or the one that is known.
     ///
     /// # Errors

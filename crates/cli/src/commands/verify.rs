@@ -1,11 +1,11 @@
 //! `templar verify`: whether a validator's published scores follow from what lies in its bucket.
 
-use super::engine::args::EngineFlags;
 use super::evidence::{EvidenceArgs, LocalStore, bucket};
 use super::explain::missing;
+use super::measuring::MeasuringFlags;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use templar_chain::Chain;
@@ -27,23 +27,14 @@ const INCOMPLETE: u8 = 4;
 pub struct VerifyArgs {
     #[command(flatten)]
     evidence: EvidenceArgs,
-    /// The data set: its directory or its bucket [default: the places that the run names].
-    #[arg(long, value_name = "DIR|URL")]
-    data: Option<String>,
     /// The chain, which says what drew the evaluation and where other validators' buckets are [default: a localnet's own, when it runs].
     #[arg(long, value_name = "URL|NAME")]
     chain: Option<String>,
-    /// Where fetched shards of the data set are kept [default: a temporary folder].
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// Threads to measure with [default: all cores].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: EngineFlags,
+    measuring: MeasuringFlags,
 }
 
 /// What is read from where.
@@ -117,9 +108,9 @@ impl VerifyArgs {
             chain,
             data,
             http,
-            executor: self.engine.open()?.executor,
-            threads: self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-            cache: self.cache.clone().unwrap_or_else(|| temporary.path().to_owned()),
+            executor: self.measuring.executor()?,
+            threads: self.measuring.threads(),
+            cache: self.measuring.cache_or(temporary.path()),
             window: self.evidence.window.map(Window),
         };
         verify(&inputs).await.map_err(|VerifyError::Sheets(error)| missing(&error))
@@ -130,7 +121,7 @@ impl VerifyArgs {
     }
 
     fn data(&self) -> miette::Result<Vec<Endpoint>> {
-        data_set(self.data.as_deref())
+        data_set(self.measuring.data.as_deref())
     }
 }
 

@@ -4,6 +4,7 @@ use super::evidence::bucket;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use templar_ops::diagnose::miners_of;
 use templar_ops::probe::is_running;
 use templar_ops::sheets::from_bucket;
@@ -100,6 +101,13 @@ impl Nodes {
     /// All records that are known, those beside too.
     pub fn all(&self) -> Vec<&NodeRecord> {
         self.followed.iter().chain(&self.beside).map(|node| &node.record).chain(&self.sheets).collect()
+    }
+
+    /// The time of day, Unix ms; none where all nodes' time is virtual, which is long ago or far ahead.
+    pub fn now_ms(&self) -> Option<u64> {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok())?;
+        self.all().iter().any(|record| record.last_ms.abs_diff(now) < DAY_MS).then_some(now)
     }
 
     /// The nodes that are meant, each with whether its process is up, where that is known.

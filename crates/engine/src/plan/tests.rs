@@ -64,6 +64,8 @@ fn seventy_billion_parameters_come_out_as_known() {
     let state = row("parameters, f32") + row("moments") + row("gradients");
     assert!((state - 141.2).abs() < 0.5, "{state}");
     assert!(!plan.fits);
+    // It says why, and what would help.
+    assert!(plan.advice[0].contains("too many"), "{:?}", plan.advice);
     assert!((plan.traffic.down_mbit_s / 4900.0 - 0.474).abs() < 0.03, "{}", plan.traffic.down_mbit_s);
 }
 

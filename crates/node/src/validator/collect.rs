@@ -6,6 +6,7 @@
 use super::fates::HELD;
 use super::kept_commits::KeptCommits;
 use crate::context::Context;
+use crate::journal::FetchEntry;
 use crate::node::{Node, NodeError};
 use crate::position::Position;
 use crate::roster::Member;
@@ -19,7 +20,7 @@ use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use templar_codec::{Expect, Header, Opened, max_object_bytes};
 use templar_data::ShardReader;
 use templar_gauntlet::Arrival;
@@ -46,6 +47,8 @@ pub struct Collected {
     pub objects: BTreeMap<Uid, Bytes>,
     /// When the requests began that brought them, Unix ms.
     pub found_ms: BTreeMap<Uid, u64>,
+    /// How they came, those too that were refused once they were here.
+    pub fetched: BTreeMap<Uid, FetchEntry>,
     /// The same, opened.
     pub opened: Vec<Opened>,
     /// Stake (at least 1 each) behind each θ that the objects start from.
@@ -230,15 +233,15 @@ pub fn check_commit(bytes: &[u8], run: &Digest, member: &Member, window: Window)
     Ok(commit)
 }
 
-/// An answer to one request for an object, with the instant at which it was asked.
-type Answer = (Awaited, u64, Result<Bytes, StoreError>);
+/// An answer to one request for an object, with the instant at which it was asked and the time that it took.
+type Answer = (Awaited, u64, Duration, Result<Bytes, StoreError>);
 
 fn ask(ctx: &Context, window: Window, peer: Awaited, until_ms: u64) -> BoxFuture<'_, Answer> {
     Box::pin(async move {
         let asked_ms = ctx.now_ms();
-        let key = names::object(window, peer.member.uid);
+        let (key, begun) = (names::object(window, peer.member.uid), Instant::now());
         let result = fetch_exact(ctx, &peer.bucket, &key, peer.commit.object_bytes, until_ms).await;
-        (peer, asked_ms, result)
+        (peer, asked_ms, begun.elapsed(), result)
     })
 }
 
@@ -257,10 +260,11 @@ async fn fetch(node: &Node, collected: &mut Collected, awaited: Vec<Awaited>, up
             tokio::select! {
                 biased;
                 answer = asks.next() => {
-                    let Some((peer, asked_ms, result)) = answer else { break };
+                    let Some((peer, asked_ms, took, result)) = answer else { break };
                     match sort_answer(collected, &peer, asked_ms, result, upload_ends_ms, until_ms) {
                         Some(Ok(bytes)) => {
                             collected.found_ms.insert(peer.member.uid, asked_ms);
+                            collected.fetched.insert(peer.member.uid, fetch_entry(bytes.len(), took, upload_ends_ms, asked_ms));
                             fetched.push((peer, bytes));
                         }
                         Some(Err(())) => missing.push(peer),
@@ -278,6 +282,11 @@ async fn fetch(node: &Node, collected: &mut Collected, awaited: Vec<Awaited>, up
             ctx.clock.sleep_until(if now_ms < upload_ends_ms { wake_ms.min(upload_ends_ms) } else { wake_ms }).await;
         }
     }
+}
+
+fn fetch_entry(object_bytes: usize, took: Duration, upload_ends_ms: u64, asked_ms: u64) -> FetchEntry {
+    let margin_ms = i64::try_from(i128::from(upload_ends_ms) - i128::from(asked_ms)).ok();
+    FetchEntry { object_bytes: object_bytes as u64, fetch_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX), margin_ms }
 }
 
 /// The object, `Err` when it is to be asked for again, or `None` when it is refused.

@@ -342,6 +342,9 @@ impl Validator {
         let decided = self.decided.take().filter(|decided| decided.manifest.window == window);
         let mut entry = self.node.window_entry(window, &after, stepped, decided.as_deref());
         entry.held_out_loss = self.held_out_loss.take();
+        if self.collected.window == window {
+            entry.fetched.append(&mut self.collected.fetched);
+        }
         self.node.ctx.note(Entry::Window(Box::new(entry)));
         let retention = &self.node.run.hparams().retention;
         let bucket = &self.node.ctx.bucket;

@@ -78,7 +78,7 @@ impl Settings {
     }
 }
 
-/// What the diagnosis says beside an alert.
+/// What the diagnosis says beside an alert: its verdict, or what is possible where it has none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Because {
     /// The cause's id, or `healthy`.
@@ -212,9 +212,10 @@ impl Watch {
 
 fn message(case: &Case<'_>, rule: &Rule, event: Option<Event>, level: Level, value: f64, thresholds: Thresholds) -> Message {
     let found = diagnose(case.node, case.all, case.running);
-    let first = found.causes.first().filter(|_| !found.is_healthy());
+    // The verdict; where there is none, what may be the cause is better than nothing.
+    let first = found.causes.first();
     let cause = Because {
-        id: found.verdict.to_owned(),
+        id: first.map_or(found.verdict, |named| named.id).to_owned(),
         sentence: first.map_or_else(|| "nothing else is wrong".to_owned(), |named| cut(&named.sentence)),
         remedy: first.map_or_else(|| "watch it; `templar diagnose` tells more".to_owned(), |named| named.remedy.to_owned()),
     };

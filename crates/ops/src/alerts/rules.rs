@@ -57,7 +57,7 @@ const fn rule(
 }
 
 /// All alerts.
-pub const RULES: [Rule; 19] = [
+pub const RULES: [Rule; 20] = [
     rule(
         "gather-success",
         "mean share of the announced objects that were gathered in the last 6 windows",
@@ -102,10 +102,10 @@ pub const RULES: [Rule; 19] = [
         "time that was left at the last upload as a share of the upload window",
         "the next object may be late, which counts as none",
         Side::Below,
-        [0.2, 0.0, 0.1],
+        [measures::MARGIN_SHARE, 0.0, 0.1],
         |case, _| {
             let newest = case.node.newest()?;
-            let room_ms = newest.plan.upload_ms.checked_sub(newest.plan.block_ms).filter(|ms| *ms > 0)?;
+            let room_ms = Some(measures::upload_room_ms(newest.plan.upload_ms, newest.plan.block_ms)).filter(|ms| *ms > 0)?;
             Some(newest.training.as_ref()?.upload_margin_ms? as f64 / room_ms as f64)
         },
     ),
@@ -197,7 +197,7 @@ pub const RULES: [Rule; 19] = [
         "what the clock is wrong by in the last windows, ms",
         "deadlines are missed by that much",
         Side::Above,
-        [2000.0, 5000.0, 500.0],
+        [measures::CLOCK_TOLERANCE_MS as f64, measures::CLOCK_BAD_MS as f64, 500.0],
         |case, _| {
             let known = case.node.last(3).filter_map(measures::clock_error_ms).count() > 0;
             known.then(|| case.clock_error_ms().unwrap_or(0).unsigned_abs() as f64)
@@ -213,6 +213,14 @@ pub const RULES: [Rule; 19] = [
             let newest = case.node.newest().filter(|entry| entry.plan.block_ms > 0)?;
             Some(newest.health.chain_age_ms?[1] as f64 / newest.plan.block_ms as f64)
         },
+    ),
+    rule(
+        "chain-reorganised",
+        "most blocks that the chain has replaced at a time in the last 6 windows",
+        "what stood in those blocks may be undone: times of windows, commitments, weights that were set",
+        Side::Above,
+        [1.0, 5.0, 0.5],
+        |case, _| case.node.newest().map(|_| case.node.deepest_reorganisation(RECENT).map_or(0.0, |deepest| deepest.depth as f64)),
     ),
     rule(
         "throttled",

@@ -66,7 +66,7 @@ pub const CAUSES: [Cause; 30] = [
 ];
 
 /// Causes that are told beside others only.
-const HINTS: [Cause; 1] = [work::MARGIN];
+const HINTS: [Cause; 2] = [surroundings::REORGANISED, work::MARGIN];
 
 /// All causes with an id, for pages and lists.
 pub fn catalogue() -> impl Iterator<Item = Cause> {

@@ -75,6 +75,20 @@ pub const DATA: Cause = Cause {
     },
 };
 
+/// The chain has replaced blocks.
+pub const REORGANISED: Cause = Cause {
+    id: "chain-reorganised",
+    title: "the chain has replaced blocks that this node had seen",
+    reason: "a window's times, commitments and weights are read from blocks; deep replacements happen when endpoints follow different branches",
+    remedy: "nothing when it happens once; else `templar doctor --only chain`, and name endpoints that follow the same chain, or run a node of it near by",
+    find: |case| {
+        let deepest = case.node.deepest_reorganisation(RECENT).filter(|deepest| deepest.depth >= 2)?;
+        let sentence = format!("{} blocks from {} on were replaced", deepest.depth, deepest.from);
+        let line = format!("{} · reorganised at {} ms", case.node.name, deepest.t_ms);
+        Some(Found::new(Certainty::Possible, sentence).with(line, format!("depth {}", deepest.depth), "1 at most"))
+    },
+};
+
 /// The own bucket refuses.
 pub const DENIED: Cause = Cause {
     id: "store-denied",

@@ -88,11 +88,10 @@ pub const MARGIN: Cause = Cause {
     find: |case| {
         let least = measures::upload_margins(case.windows()).into_iter().filter_map(|(window, margin)| Some((margin?, window))).min()?;
         let plan = case.node.newest()?.plan;
-        // Objects may be put from the first block after the window on.
-        let room_ms = plan.upload_ms.saturating_sub(plan.block_ms) as f64;
-        let found = Found::new(Certainty::Possible, format!("the least margin was {} ms of {room_ms:.0} ms", least.0));
-        let thin = (0.0..measures::MARGIN_SHARE * room_ms).contains(&(least.0 as f64));
-        thin.then(|| found.with(case.line(least.1), format!("upload_margin_ms {}", least.0), "a fifth of the upload window"))
+        let room_ms = measures::upload_room_ms(plan.upload_ms, plan.block_ms);
+        let found = Found::new(Certainty::Possible, format!("the least margin was {} ms of {room_ms} ms", least.0));
+        measures::is_thin(least.0, room_ms)
+            .then(|| found.with(case.line(least.1), format!("upload_margin_ms {}", least.0), "a fifth of the upload window"))
     },
 };
 

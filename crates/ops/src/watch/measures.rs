@@ -9,11 +9,13 @@ pub const GATHER_GOOD: f64 = 0.85;
 pub const GATHER_LOW: f64 = 0.75;
 /// A clock may differ from the chain's by so much, ms.
 pub const CLOCK_TOLERANCE_MS: i64 = 2000;
+/// A clock that differs by more misses deadlines, ms.
+pub const CLOCK_BAD_MS: i64 = 5000;
 /// Share of the upload window that an object should have left.
 pub const MARGIN_SHARE: f64 = 0.2;
 
 /// Phases that are work, as opposed to waiting for others.
-const WORK: [&str; 8] = ["look", "train", "compress", "persist", "commit", "gather", "apply", "evaluate"];
+pub const WORK: [&str; 8] = ["look", "train", "compress", "persist", "commit", "gather", "apply", "evaluate"];
 
 /// Whether an announced object of a window that a manifest decided was neither gathered here nor refused by the manifest, for all nodes alike.
 pub fn lost_here(entry: &WindowEntry) -> bool {
@@ -44,6 +46,16 @@ pub fn work_ms(entry: &WindowEntry) -> u64 {
 /// For each window with training, the time between its upload and the deadline, ms; none: not uploaded.
 pub fn upload_margins<'a>(windows: impl IntoIterator<Item = &'a WindowEntry>) -> Vec<(Window, Option<i64>)> {
     windows.into_iter().filter_map(|entry| Some((entry.window, entry.training.as_ref()?.upload_margin_ms))).collect()
+}
+
+/// Time within which an object can be put in a window, ms: from the first block after the window on.
+pub fn upload_room_ms(upload_ms: u64, block_ms: u64) -> u64 {
+    upload_ms.saturating_sub(block_ms)
+}
+
+/// Whether a margin is less than the next upload should have left; what is late is no margin.
+pub fn is_thin(margin_ms: i64, room_ms: u64) -> bool {
+    margin_ms >= 0 && (margin_ms as f64) < MARGIN_SHARE * room_ms as f64
 }
 
 /// The last loss against those before it.

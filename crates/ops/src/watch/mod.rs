@@ -4,8 +4,10 @@
 //! it by the same [`measures`], which the doctor's checks share.
 
 pub mod measures;
+pub mod peers;
 pub mod record;
 pub mod source;
 
-pub use record::{Judged, Lived, NodeRecord, Trouble};
+pub use peers::{PeerRow, peers};
+pub use record::{Judged, Lived, NodeRecord, Reorganised, Trouble};
 pub use source::{Followed, node_dirs, record_of_sheets};

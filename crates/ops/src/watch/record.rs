@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use templar_gauntlet::{Check, Judgement, PeerWeight, Penalty};
 use templar_node::journal::{Entry, Line, PeerEvaluation, WindowEntry};
-use templar_protocol::{Uid, Window};
+use templar_protocol::{BlockNumber, Uid, Window};
 
 /// Most windows, warnings and starts that are kept.
 pub const KEPT: usize = 64;
@@ -39,6 +39,17 @@ pub struct Start {
     pub t_ms: u64,
     /// Whether the process before it had said that it ends.
     pub clean: bool,
+}
+
+/// Blocks of the chain that were replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reorganised {
+    /// When the node saw it, Unix ms of its clock.
+    pub t_ms: u64,
+    /// The first block that is another one now.
+    pub from: BlockNumber,
+    /// How many were replaced.
+    pub depth: u64,
 }
 
 /// A miner in a window, as a validator has judged it.
@@ -126,6 +137,8 @@ pub struct NodeRecord {
     pub troubles: VecDeque<Trouble>,
     /// When θ was loaded anew after a divergence, and why; oldest first.
     pub resyncs: VecDeque<Trouble>,
+    /// When the chain has replaced blocks, oldest first.
+    pub reorganised: VecDeque<Reorganised>,
     /// The end of the process, unless it was started again.
     pub stopped: Option<Trouble>,
     /// For validators: the last judgements of each miner, oldest first.
@@ -163,6 +176,7 @@ impl NodeRecord {
             Entry::Window(entry) => self.live(t_ms, *entry),
             Entry::Warning { kind, text } => keep(&mut self.troubles, Trouble { t_ms, kind, text }, KEPT),
             Entry::Resync { why } => keep(&mut self.resyncs, Trouble { t_ms, kind: String::new(), text: why }, KEPT),
+            Entry::Reorganised { from, depth, .. } => keep(&mut self.reorganised, Reorganised { t_ms, from, depth }, KEPT),
             Entry::Stopped { kind, why } => self.stopped = Some(Trouble { t_ms, kind, text: why }),
             Entry::Evaluated { window, evaluation } => self.judge(evaluation.uid, Judged::of_evaluation(window, evaluation)),
             Entry::Judged { window, judgement } => self.judge(judgement.uid, Judged::of_judgement(window, *judgement, None)),
@@ -203,6 +217,12 @@ impl NodeRecord {
     pub fn recent<'a>(&'a self, kind: &'a str, most: usize) -> impl DoubleEndedIterator<Item = &'a Trouble> {
         let since_ms = self.since_ms(most);
         self.troubles.iter().filter(move |trouble| trouble.kind == kind && trouble.t_ms > since_ms)
+    }
+
+    /// The deepest reorganisation within the last `most` windows.
+    pub fn deepest_reorganisation(&self, most: usize) -> Option<Reorganised> {
+        let since_ms = self.since_ms(most);
+        self.reorganised.iter().filter(|reorganised| reorganised.t_ms > since_ms).copied().max_by_key(|reorganised| reorganised.depth)
     }
 
     /// The entry of `window`.

@@ -9,6 +9,7 @@ use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use templar_ops::alerts::level::Level;
 use templar_ops::diagnose::HEALTHY;
+use templar_ops::watch::PeerRow;
 
 const DIM: Style = Style::new().dim();
 const GOOD: Style = Style::new().fg(Color::Green);
@@ -38,7 +39,7 @@ pub fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
     let keep = if area.height > 30 { rows(peers.len() + 2).min(area.height / 3) + 1 } else { 1 };
     alert_table(&alerts, part(shown, keep), buffer);
     part(u16::from(shown > 0), 1);
-    peer_table(&peers, part(if peers.is_empty() { 0 } else { rows(peers.len() + 1) }, 1), buffer);
+    peer_table(peers, part(if peers.is_empty() { 0 } else { rows(peers.len() + 1) }, 1), buffer);
     let hint = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
     put(Line::styled(HINT, DIM), hint, buffer);
 }
@@ -152,20 +153,30 @@ fn alert_table(alerts: &[&templar_ops::alerts::Message], area: Rect, buffer: &mu
     table::draw(columns, sorted.len(), area, buffer);
 }
 
-/// The fates of the newest round: uid, whether it was gathered, and why not.
-fn peers(view: &View) -> Vec<(String, bool, String)> {
-    let Some(node) = teller(view) else { return vec![] };
-    let gathered = node.gathered.iter().map(|uid| (uid.to_string(), true, String::new()));
-    let refused = node.refused.iter().map(|(uid, why)| (uid.clone(), false, text::clean(why)));
-    gathered.chain(refused).collect()
+/// The peers as the node tells them that tells the newest round for all.
+fn peers(view: &View) -> &[PeerRow] {
+    teller(view).map_or(&[], |node| &node.peers)
 }
 
-fn peer_table(peers: &[(String, bool, String)], area: Rect, buffer: &mut Buffer) {
-    let fates = peers.iter().map(|(_, good, _)| if *good { Line::styled("gathered", GOOD) } else { Line::styled("refused", BAD) });
+fn peer_table(peers: &[PeerRow], area: Rect, buffer: &mut Buffer) {
+    let fate = |row: &PeerRow| if row.in_newest { Line::styled("gathered", GOOD) } else { Line::styled("refused", BAD) };
+    let cells = |cell: &dyn Fn(&PeerRow) -> String| peers.iter().map(|row| Line::from(cell(row))).collect::<Vec<_>>();
+    let count = |count: usize| if count == 0 { "-".to_owned() } else { count.to_string() };
+    let time = |[median, most]: [u64; 2]| format!("{median} / {most} ms");
+    let last = |row: &PeerRow| optional(row.last_refusal.as_ref(), |last| format!("in window {}: {}", last.window, last.why));
     let columns = vec![
-        Column::right(0, "peer", peers.iter().map(|(uid, ..)| Line::from(uid.clone())).collect()),
-        Column::left(0, "fate", fates.collect()),
-        Column::left(0, "why", peers.iter().map(|(.., why)| Line::from(why.clone())).collect()),
+        Column::right(0, "peer", cells(&|row| row.uid.to_string())),
+        Column::left(0, "fate", peers.iter().map(fate).collect()),
+        Column::right(1, "gathered", cells(&|row| format!("{} of {}", row.gathered, row.windows))),
+        Column::right(4, "copied", cells(&|row| count(row.copied))),
+        Column::right(2, "late", cells(&|row| count(row.late))),
+        Column::right(2, "missing", cells(&|row| count(row.missing))),
+        Column::right(2, "refused", cells(&|row| count(row.refused))),
+        Column::right(3, "size", cells(&|row| optional(row.object_bytes, text::short_bytes))),
+        Column::right(3, "time, most", cells(&|row| optional(row.fetch_ms, time))),
+        Column::right(3, "margin", cells(&|row| optional(row.margin_ms, |ms| format!("{:.1} s", ms as f64 / 1e3)))),
+        Column::right(3, "likeness", cells(&|row| optional(row.likeness, |cosine| format!("{cosine:.2}")))),
+        Column::left(0, "last refusal", cells(&|row| text::clean(&last(row)))),
     ];
     table::draw(columns, peers.len(), area, buffer);
 }

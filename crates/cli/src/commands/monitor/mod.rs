@@ -10,13 +10,14 @@ mod view;
 
 use super::localnet::live::Screen;
 use super::watched::{Nodes, NodesArgs};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use ratatui::Terminal;
 use ratatui::backend::{CrosstermBackend, TestBackend};
 use std::io::{self, IsTerminal};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use templar_ops::alerts::Watch;
+use templar_ops::metrics;
 use view::View;
 
 /// Time between two looks.
@@ -34,9 +35,22 @@ pub struct MonitorArgs {
     /// Look once, print, and end.
     #[arg(long)]
     once: bool,
-    /// With --once, print JSON.
-    #[arg(long, requires = "once")]
+    /// List the figures that are shown, and those of journals, with their meanings, and show no node.
+    #[arg(long, conflicts_with = "once")]
+    list: bool,
+    /// With --list, print one of the handbook's pages.
+    #[arg(long, hide = true, requires = "list", value_name = "PAGE")]
+    markdown: Option<Page>,
+    /// With --once or --list, print JSON.
+    #[arg(long)]
     json: bool,
+}
+
+/// A page of the handbook that is made of the catalogue.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Page {
+    Metrics,
+    Journal,
 }
 
 impl MonitorArgs {
@@ -45,6 +59,12 @@ impl MonitorArgs {
     /// # Errors
     /// There are none, or neither terminal nor output takes what is written.
     pub fn run(self) -> miette::Result<()> {
+        if self.list {
+            return super::params::print(&self.catalogue()?);
+        }
+        if self.json && !self.once {
+            return Err(miette::miette!(help = "give --once as well", "JSON is printed of one look"));
+        }
         let mut nodes = self.nodes.open()?;
         let mut watch = Watch::new(crate::config::load()?.alerts().clone());
         if self.once || !io::stdout().is_terminal() {
@@ -72,12 +92,22 @@ impl MonitorArgs {
     }
 }
 
+impl MonitorArgs {
+    fn catalogue(&self) -> miette::Result<String> {
+        Ok(match self.markdown {
+            Some(Page::Metrics) => metrics::metrics_page(),
+            Some(Page::Journal) => metrics::journal_page(),
+            None if self.json => {
+                let groups: Vec<_> = metrics::monitor().iter().chain(metrics::journal()).collect();
+                serde_json::to_string_pretty(&groups).into_diagnostic()? + "\n"
+            }
+            None => metrics::all().map(|(name, meaning)| format!("{name:<36} {meaning}\n")).collect(),
+        })
+    }
+}
+
 fn look(watch: &mut Watch, nodes: &Nodes) -> View {
-    const DAY_MS: u64 = 24 * 3600 * 1000;
-    let (all, meant) = (nodes.all(), nodes.meant());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok());
-    // Where time is virtual, it is long ago or far ahead.
-    let now = now.filter(|now| all.iter().any(|record| record.last_ms.abs_diff(*now) < DAY_MS));
+    let (all, meant, now) = (nodes.all(), nodes.meant(), nodes.now_ms());
     for (record, running) in &meant {
         watch.look(record, &all, *running, now);
     }

@@ -4,7 +4,7 @@
 
 use super::view::View;
 use super::*;
-use templar_node::journal::{Entry, HealthEntry, Line, PeerEvaluation, PlanEntry, TrainingEntry, WindowEntry};
+use templar_node::journal::{Entry, FetchEntry, HealthEntry, Line, PeerEvaluation, PlanEntry, TrainingEntry, WindowEntry};
 use templar_ops::watch::NodeRecord;
 use templar_protocol::{Digest, GlobalStep, Uid, Window};
 
@@ -36,6 +36,7 @@ fn entry(window: u64, uid: u16, late: bool) -> WindowEntry {
         manifest: Some(Digest::of(b"manifest")),
         gathered: (1..=9).filter(|uid| !(late && *uid == 4)).map(Uid).collect(),
         refused: refused.into_iter().collect(),
+        fetched: (1..=9).map(|peer| (Uid(peer), fetched(peer, uid, late))).collect(),
         gather_success: if late { 0.889 } else { 1.0 },
         training: (uid > 0).then_some(training),
         held_out_loss: (uid == 0).then_some(2.6 - 0.05 * window as f64),
@@ -52,6 +53,11 @@ fn entry(window: u64, uid: u16, late: bool) -> WindowEntry {
         },
         ..WindowEntry::default()
     }
+}
+
+fn fetched(peer: u16, by: u16, late: bool) -> FetchEntry {
+    let left = if late && peer == 4 { -310 } else { 1500 - 20 * i64::from(peer) };
+    FetchEntry { object_bytes: 61_440, fetch_ms: 20 + u64::from(peer), margin_ms: (by == 0).then_some(left) }
 }
 
 /// A validator and nine miners after eight windows; uid 4 is late in the last ones.
@@ -122,5 +128,25 @@ fn what_programs_get_has_the_numbers() {
     assert_eq!((view["window"].as_u64(), view["nodes"].as_array().map(Vec::len)), (Some(8), Some(10)));
     let miner = &view["nodes"][3];
     assert_eq!((miner["uid"].as_u64(), miner["rank"].as_u64(), miner["verdict"].as_str()), (Some(3), Some(3), Some("healthy")));
+    let peer = &view["nodes"][0]["peers"][3];
+    assert_eq!((peer["uid"].as_u64(), peer["gathered"].as_u64(), peer["windows"].as_u64()), (Some(4), Some(8), Some(8)));
+    assert_eq!((peer["fetch_ms"][0].as_u64(), peer["margin_ms"].as_i64()), (Some(24), Some(1420)));
     assert_eq!(miner["bandwidth_bytes_s"][0].as_f64(), Some(150_000.0));
+}
+
+#[test]
+fn every_figure_of_the_monitor_has_its_meaning() {
+    let view = serde_json::to_value(view(&records(true))).unwrap();
+    let nodes = view["nodes"].as_array().unwrap();
+    let alert = nodes.iter().find_map(|node| node["alerts"].as_array()?.first()).unwrap();
+    let objects =
+        [("monitor", &view), ("monitor.nodes", &nodes[0]), ("monitor.nodes.peers", &nodes[0]["peers"][0]), ("monitor.nodes.alerts", alert)];
+    for (id, object) in objects {
+        let group = templar_ops::metrics::monitor().iter().find(|group| group.id == id).unwrap();
+        let mut listed: Vec<&str> = group.fields.iter().map(|field| field.name).collect();
+        let mut there: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        listed.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(listed, there, "{id}: the catalogue on the left, what is printed on the right");
+    }
 }

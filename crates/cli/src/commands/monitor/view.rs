@@ -6,7 +6,7 @@ use templar_ops::alerts::level::Level;
 use templar_ops::alerts::{Message, Watch};
 use templar_ops::diagnose::diagnose;
 use templar_ops::leaderboard::board;
-use templar_ops::watch::NodeRecord;
+use templar_ops::watch::{NodeRecord, PeerRow, peers};
 use templar_protocol::{Uid, Window};
 
 /// A node.
@@ -38,6 +38,8 @@ pub struct NodeView {
     pub gathered: Vec<Uid>,
     /// Who was not, and why.
     pub refused: BTreeMap<String, String>,
+    /// Each peer over the last windows, as this node saw it.
+    pub peers: Vec<PeerRow>,
     /// Share of the announced objects that were gathered.
     pub gather_success: Option<f64>,
     /// Last gradient score, as a validator measured it.
@@ -121,6 +123,7 @@ fn node(
         phases_ms: newest.map(|entry| entry.phases_ms.clone()).unwrap_or_default(),
         gathered: newest.map(|entry| entry.gathered.clone()).unwrap_or_default(),
         refused: newest.map(|entry| entry.refused.iter().map(|(uid, why)| (uid.to_string(), why.clone())).collect()).unwrap_or_default(),
+        peers: peers(record, all),
         gather_success: newest.filter(|entry| entry.manifest.is_some()).map(|entry| entry.gather_success),
         score: ranked.and_then(|(.., score)| *score),
         weight: ranked.map(|(_, weight, _)| *weight),

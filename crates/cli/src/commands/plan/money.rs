@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::str::FromStr;
 use templar_chain::{At, Chain};
-use templar_ops::economics::{Emission, Outlook, Prices};
+use templar_ops::economics::{Emission, Outlook, Prices, percent};
 use templar_protocol::{Netuid, Uid};
 use templar_subtensor::Subtensor;
 
@@ -95,6 +95,9 @@ impl MoneyFlags {
             let chain = Subtensor::new(network.clone());
             let info = chain.info().await?;
             let metagraph = chain.metagraph(netuid, At::Best).await?;
+            if let Some(uid) = self.uid.filter(|uid| metagraph.neuron(Uid(*uid)).is_none()) {
+                return Err(templar_chain::ChainError::NotFound { what: format!("uid {uid} on subnet {netuid}") });
+            }
             let emission = Emission::of(&metagraph, info.block_time_ms as f64 / 1000.0, self.uid.map(Uid));
             let alpha_tao = chain.alpha_price(netuid).await?.unwrap_or(1.0);
             Ok::<_, templar_chain::ChainError>(Subnet {
@@ -134,13 +137,13 @@ impl Cost {
             } else {
                 "share of one more among equals, %"
             };
-            line(what, format!("{:.3}", 100.0 * share))?;
+            line(what, percent(share))?;
         }
         if let Some(revenue) = outlook.revenue_day {
             line("expected earnings of a day", money(revenue))?;
         }
         if let Some(share) = outlook.break_even_share {
-            line("share at which it pays, %", format!("{:.3}", 100.0 * share))?;
+            line("share at which it pays, %", percent(share))?;
         }
         if let Some(Subnet { network, netuid, block, alpha_tao, .. }) = &self.subnet {
             writeln!(out, "  as subnet {netuid} of {network} stands at block {block}, one alpha for {alpha_tao:.6} TAO by its pool")?;

@@ -176,6 +176,7 @@ impl StartArgs {
         let binary = self.binary.clone().map_or_else(own, Ok)?;
         let mut bundle = Bundle::collect(binary, toml_text(&values), &wallets, (&wallet, &hotkey), secrets).into_diagnostic()?;
         (bundle.engine, bundle.state) = (self.install_engine.clone(), self.state.clone());
+        bundle.no_restart = templar_ops::service::NO_RESTART.iter().map(|(code, _)| *code).collect();
         Ok(bundle)
     }
 

@@ -1,6 +1,7 @@
 //! The last objects were up before the upload window ended, with time to spare.
 
 use crate::check::prelude::*;
+use crate::watch::measures;
 
 /// The last objects were up before the upload window ended, with time to spare.
 pub struct UploadMargin;
@@ -20,20 +21,20 @@ impl Check for UploadMargin {
 
     async fn run(&self, subject: &Subject) -> Outcome {
         let (windows, found) = (subject.windows(10).await?, subject.run().await?);
-        let trained: Vec<_> = windows.iter().filter_map(|entry| Some((entry.window, entry.training.as_ref()?))).collect();
-        let Some(least) = trained.iter().filter_map(|(_, training)| training.upload_margin_ms).min() else {
-            return Err(if trained.is_empty() {
+        let margins = measures::upload_margins(windows.iter());
+        let Some(least) = margins.iter().filter_map(|(_, margin)| *margin).min() else {
+            return Err(if margins.is_empty() {
                 skip("no window with training yet")
             } else {
                 fail("no object of the last windows was uploaded")
             });
         };
-        if let Some((window, _)) = trained.iter().rev().find(|(_, training)| training.upload_margin_ms.is_none_or(|margin| margin < 0)) {
+        if let Some((window, _)) = margins.iter().rev().find(|(_, margin)| margin.is_none_or(|margin| margin < 0)) {
             return Err(fail(format!("the object of window {window} was late or not uploaded")));
         }
-        let whole = found.run.hparams().timetable.upload_window_ms;
-        let sentence = format!("the least margin of {} windows is {least} ms of {whole} ms", trained.len());
-        if least.unsigned_abs() * 5 >= whole { Ok(pass(sentence)) } else { Err(warn(sentence)) }
+        let room_ms = measures::upload_room_ms(found.run.hparams().timetable.upload_window_ms, found.run.block_ms());
+        let sentence = format!("the least margin of {} windows is {least} ms of {room_ms} ms", margins.len());
+        if measures::is_thin(least, room_ms) { Err(warn(sentence)) } else { Ok(pass(sentence)) }
     }
 }
 
@@ -56,6 +57,6 @@ mod tests {
         lab.write_journal(margin(None));
         lab.fails(&UploadMargin, "no object of the last windows").await;
         lab.write_journal(margin(Some(100)));
-        lab.warns(&UploadMargin, "100 ms of 5000 ms").await;
+        lab.warns(&UploadMargin, "is 100 ms of").await;
     }
 }

@@ -1,5 +1,6 @@
 //! This machine's clock is not behind the chain's: a block cannot come from the future.
 
+use super::judge;
 use crate::check::prelude::*;
 
 /// This machine's clock is not behind the chain's: a block cannot come from the future.
@@ -24,11 +25,7 @@ impl Check for ChainSkew {
         // That the clock is ahead cannot be told from a late block; `chain.advances` and `time.store_skew` see that side.
         let behind_ms = head.time_ms.saturating_sub(subject.now_ms());
         let sentence = format!("this clock is {:.1} s behind block {}", behind_ms as f64 / 1e3, head.number);
-        Err(match behind_ms {
-            0..=2000 => return Ok(pass(sentence)),
-            2001..=5000 => warn(sentence),
-            _ => fail(sentence),
-        })
+        judge(behind_ms, sentence)
     }
 }
 

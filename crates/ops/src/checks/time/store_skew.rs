@@ -1,5 +1,6 @@
 //! This machine's clock agrees with the store's, as an object put now shows.
 
+use super::judge;
 use crate::check::prelude::*;
 
 /// This machine's clock agrees with the store's, as an object put now shows.
@@ -28,11 +29,7 @@ impl Check for StoreSkew {
         // The store counts whole seconds, and cuts what is over.
         let skew_ms = before_ms.saturating_sub(1000).saturating_sub(stored_ms).max(stored_ms.saturating_sub(after_ms));
         let sentence = format!("this clock and the store's differ by {:.1} s", skew_ms as f64 / 1e3);
-        Err(match skew_ms {
-            0..=2000 => return Ok(pass(sentence)),
-            2001..=5000 => warn(sentence),
-            _ => fail(sentence),
-        })
+        judge(skew_ms, sentence)
     }
 }
 
