@@ -122,8 +122,8 @@ pub fn disputes(manifest: &Manifest, collected: &Collected, clip_norms: &[f32]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use templar_protocol::messages::{Accepted, CommitRead, Refused};
     use templar_protocol::GlobalStep;
+    use templar_protocol::messages::{Accepted, CommitRead, Refused};
 
     fn member(uid: u16) -> Member {
         Member { uid: Uid(uid), hotkey: AccountId([uid as u8; 32]), stake: 0, permit: false, bucket: None }
