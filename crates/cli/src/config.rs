@@ -16,10 +16,14 @@ use templar_store::{Credentials, ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
 pub const ENV_CONFIG: &str = "TEMPLAR_CONFIG";
 /// The error code of settings that cannot be used.
 pub const UNUSABLE: &str = "templar::settings";
-/// The commands that read settings.
+/// The commands that read all settings.
 pub const READERS: [&str; 6] = ["miner", "validator", "doctor", "judge", "upgrade", "report-bug"];
-/// Settings that a second flag says as well.
-const OTHER_FLAGS: [(&str, &str); 1] = [("network.chain", "network")];
+/// The commands that look at nodes: they read which directory is the node's.
+const WATCHERS: [&str; 4] = ["diagnose", "monitor", "leaderboard", "alerts"];
+/// The commands that ask a chain: they read which chain and whose wallet.
+const ASKERS: [&str; 4] = ["subnet", "weights", "commitment", "wallet"];
+/// Settings that a second flag says as well, or instead.
+const OTHER_FLAGS: [(&str, &str); 2] = [("network.chain", "network"), ("node.dir", "validator")];
 /// The flag that names another file.
 const FLAG: &str = "--config";
 /// What that flag has said; set once, before anything reads settings.
@@ -85,16 +89,28 @@ pub fn env_path() -> Option<PathBuf> {
 /// There is a file, and it cannot be used.
 pub fn load() -> miette::Result<Config> {
     let read = config_path().map_or_else(|| Ok(Config::default()), |path| Config::read(&path));
-    read.map_err(|error| miette!(code = UNUSABLE, help = "mend the file; `templar doctor --only env` examines it", "{error}"))
+    let help = match config_path() {
+        Some(path) if !path.exists() => "name an existing file, or write one with `templar setup`",
+        _ => "mend the file; `templar doctor --only env` examines it",
+    };
+    read.map_err(|error| miette!(code = UNUSABLE, help = help, "{error}"))
 }
 
 /// The command line with the file's values as defaults.
 pub fn with_defaults(command: Command, config: &Config) -> Command {
-    READERS.into_iter().fold(command, |command, name| command.mut_subcommand(name, |reader| defaults_of(reader, config)))
+    let all = READERS.into_iter().map(|name| (name, &[""][..]));
+    let nodes = WATCHERS.into_iter().map(|name| (name, &["node.dir"][..]));
+    let chains = ASKERS.into_iter().map(|name| (name, &["network.", "wallet."][..]));
+    let readers = all.chain(nodes).chain(chains);
+    readers.fold(command, |command, (name, keys)| command.mut_subcommand(name, |reader| defaults_of(reader, config, keys)))
 }
 
-fn defaults_of(reader: Command, config: &Config) -> Command {
-    SETTINGS.iter().fold(reader, |reader, setting| {
+/// The command and its subcommands with the values of the settings whose keys begin with one of `keys`.
+fn defaults_of(reader: Command, config: &Config, keys: &[&str]) -> Command {
+    let below: Vec<String> = reader.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    let reader = below.into_iter().fold(reader, |reader, name| reader.mut_subcommand(name, |below| defaults_of(below, config, keys)));
+    let settings = SETTINGS.iter().filter(|setting| keys.iter().any(|begin| setting.key.starts_with(begin)));
+    settings.fold(reader, |reader, setting| {
         let Some(value) = config.values().get(setting.key) else { return reader };
         // Some variables are read after the command line, by whoever reads the flag: they win over the file as all variables do.
         if variable_of(setting.key).is_some() {
@@ -185,6 +201,29 @@ mod tests {
         };
         assert_eq!(parse(&["templar", "miner"]), (77, PathBuf::from("/d")));
         assert_eq!(parse(&["templar", "miner", "--netuid", "5"]), (5, PathBuf::from("/d")));
+    }
+
+    #[test]
+    fn who_looks_at_nodes_or_asks_a_chain_reads_where_they_are() {
+        let config = config("[network]\nchain = \"ws://h:1\"\n[node]\ndir = \"/d\"\n[wallet]\nname = \"w\"\n");
+        let parse = |line: &[&str]| with_defaults(crate::Cli::command(), &config).try_get_matches_from(line).unwrap();
+        let dirs = |line: &[&str]| {
+            let matches = parse(line);
+            let mut at = matches.subcommand().unwrap().1;
+            while let Some((_, below)) = at.subcommand() {
+                at = below;
+            }
+            at.get_many::<PathBuf>("dir").into_iter().flatten().cloned().collect::<Vec<_>>()
+        };
+        for command in [&["diagnose"][..], &["monitor"], &["leaderboard"], &["alerts", "check"]] {
+            let with = |more: &[&str]| dirs(&[&["templar"], command, more].concat());
+            assert_eq!(with(&[]), [PathBuf::from("/d")], "{command:?}");
+            assert_eq!(with(&["--dir", "e"]), [PathBuf::from("e")], "{command:?}");
+            assert_eq!(with(&["--validator", "http://h/b"]), [PathBuf::new(); 0], "{command:?}");
+        }
+        let matches = parse(&["templar", "subnet", "price"]);
+        let price = matches.subcommand().unwrap().1.subcommand().unwrap().1;
+        assert_eq!(price.get_one::<String>("chain").map(String::as_str), Some("ws://h:1"));
     }
 
     #[test]

@@ -15,6 +15,16 @@ pub enum StopReason {
     Parent,
 }
 
+impl std::fmt::Display for StopReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "interrupted (SIGINT)",
+            Self::Terminate => "asked to stop (SIGTERM)",
+            Self::Parent => "the process that started it has ended, or ended it",
+        })
+    }
+}
+
 impl StopReason {
     /// The exit code that says so.
     pub fn exit_code(self) -> ExitCode {

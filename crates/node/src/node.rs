@@ -12,6 +12,7 @@ use crate::roster::Roster;
 use crate::round::{Gathered, Round};
 use crate::run::Run;
 use crate::timeline::{PHASES, Timeline};
+use crate::validator::fates::HELD;
 use crate::worker::{Worker, WorkerGone};
 use crate::workspace::{WorkError, Workspace};
 use bytes::Bytes;
@@ -338,7 +339,9 @@ impl Node {
         }
         let (_, gathered) = self.gathered.take().unwrap_or_default();
         let manifest = decided.map(|decided| &decided.manifest);
-        let committed = manifest.map_or(0, |manifest| manifest.commits.len());
+        // What is held back has come as well; that it is not listed is no fault of the gathering.
+        let held = manifest.map_or(0, |manifest| manifest.refused.iter().filter(|refused| refused.kind == HELD).count());
+        let committed = manifest.map_or(0, |manifest| manifest.commits.len().saturating_sub(held));
         WindowEntry {
             window,
             global_step: after.global_step,

@@ -61,6 +61,26 @@ impl Drain {
     }
 }
 
+/// How often a request to drain is looked for while a node joins, in time that passes.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// What joining gives, or nothing when the node is asked to end before: until it has joined, nothing is under way that would be lost.
+///
+/// # Errors
+/// Those of joining.
+pub async fn unless_asked<T, E>(joining: impl Future<Output = Result<T, E>>, stop: &Stop, drain: &Drain) -> Result<Option<T>, E> {
+    let asked = async {
+        while !drain.take() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        joined = joining => joined.map(Some),
+        () = stop.wait() => Ok(None),
+        () = asked => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +94,18 @@ mod tests {
         assert!(!drain.take());
         std::fs::write(dir.path().join(DRAIN_REQUEST), b"").unwrap();
         assert!(drain.take() && !drain.take());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_still_joins_ends_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stop, drain) = (Stop::default(), Drain::new(dir.path()));
+        let forever = std::future::pending::<Result<u8, ()>>;
+        assert_eq!(unless_asked(std::future::ready(Ok::<_, ()>(7)), &stop, &drain).await, Ok(Some(7)));
+        std::fs::write(dir.path().join(DRAIN_REQUEST), b"").unwrap();
+        assert_eq!(unless_asked(forever(), &stop, &drain).await, Ok(None));
+        stop.set();
+        assert_eq!(unless_asked(forever(), &stop, &drain).await, Ok(None));
     }
 
     #[tokio::test]

@@ -109,8 +109,8 @@ impl Unit {
         line("Restart=on-failure\nRestartSec=10\nRestartSteps=6\nRestartMaxDelaySec=300");
         let codes: Vec<String> = NO_RESTART.iter().map(|(code, _)| code.to_string()).collect();
         line(&format!("RestartPreventExitStatus={}", codes.join(" ")));
-        // A drain answers SIGTERM with 143, which is an ordinary end.
-        line("SuccessExitStatus=143\nKillSignal=SIGTERM\nTimeoutStopSec=120");
+        // Who is asked to end by SIGINT or SIGTERM does so with these, which are ordinary ends.
+        line("SuccessExitStatus=130 143\nKillSignal=SIGTERM\nTimeoutStopSec=120");
         if node {
             // Catching up may take hours before the first window.
             line("TimeoutStartSec=infinity");

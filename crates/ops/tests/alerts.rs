@@ -155,7 +155,10 @@ const SPOILT: [(&str, Spoil); 11] = [
     ("gather-success", |entry, _| entry.gather_success = 0.3),
     ("chain-age", |entry, _| entry.health.chain_age_ms = Some([10, 3000])),
     ("disk-free", |entry, _| entry.health.disk_free_bytes = Some(1 << 29)),
-    ("window-time", |entry, _| *entry.phases_ms.get_mut("train").unwrap() = 9000),
+    ("window-time", |entry, _| {
+        *entry.phases_ms.get_mut("train").unwrap() = 9000;
+        entry.training.as_mut().unwrap().upload_margin_ms = Some(-500);
+    }),
     ("negative-scores", |_, evaluation| evaluation.gradient_score = -0.02),
     ("own-data", |_, evaluation| evaluation.work = 0.3),
     ("standing", |_, evaluation| evaluation.standing = 0.5),

@@ -196,7 +196,7 @@ impl Machines {
         };
         drop(ills);
         if kind == FaultKind::Stopped && ill {
-            let (name, why) = (self.world.node(node).name.clone(), "Terminate".to_owned());
+            let (name, why) = (self.world.node(node).name.clone(), "asked to stop (SIGTERM)".to_owned());
             self.world.record.borrow_mut().note(self.world.time.now_ms(), &name, &Entry::Stopped { kind: String::new(), why });
             self.kill(node);
         }

@@ -22,7 +22,7 @@ pub struct AlertsArgs {
 
 #[derive(Debug, Subcommand)]
 enum AlertsCommand {
-    /// Print the alerts that hold now and tell nobody. Exits 0 without any, 1 with a critical one, 2 with warnings only.
+    /// Print the alerts that hold now and tell nobody. Exits 0 without any, 1 with a critical one, 2 with warnings only, 3 when it cannot work.
     Check(CheckArgs),
     /// Follow nodes, and send what is raised and cleared to the sinks of `[alerts]` in templar.toml and to the webhook of the environment.
     Watch(WatchArgs),
@@ -214,7 +214,7 @@ templar alerts test
 templar alerts list
 ```
 
-`check` prints what holds now and tells nobody (exit code 0 without any, 1 with a critical one, 2 with warnings only). `watch` follows journals, and sends what is raised and cleared to the sinks; `--once` is for a
+`check` prints what holds now and tells nobody (exit code 0 without any, 1 with a critical one, 2 with warnings only, 3 when it cannot work). `watch` follows journals, and sends what is raised and cleared to the sinks; `--once` is for a
 timer. An alert is told once when it is raised, once more when it becomes critical, and once when it is over: its value must come back beyond the threshold by the *room*. Each names the
 verdict of [the diagnosis](diagnose.md), or what is possible where there is none, and what to do. `silent` is judged by the time of day, and not where a network's time is virtual.
 

@@ -127,9 +127,10 @@ fn text(settings: &[Shown], secrets: &[SecretShown], as_json: bool) -> miette::R
     }
     let width = settings.iter().filter_map(|shown| shown.value.as_ref()).map(String::len).max().unwrap_or(1).clamp(1, 50);
     let mut out = String::new();
+    let keys = settings.iter().map(|shown| shown.key.len()).max().unwrap_or(1);
     for Shown { key, value, origin } in settings {
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "{key:<16} {:<width$}  {origin}", value.as_deref().unwrap_or("-"));
+        let _ = writeln!(out, "{key:<keys$} {:<width$}  {origin}", value.as_deref().unwrap_or("-"));
     }
     for SecretShown { name, set, characters } in secrets {
         let state = if *set { format!("set, {characters} characters") } else { "not set".to_owned() };

@@ -85,6 +85,7 @@ fn text(board: &Board) -> String {
 fn position(out: &mut String, own: &Position) {
     let _ = writeln!(out, "\nuid {} is at rank {}", own.row.uid, own.row.rank);
     match &own.gap {
+        None if own.row.weight == 0.0 => drop(writeln!(out, "  it has no weight")),
         None => drop(writeln!(out, "  it belongs to the top {TOP}")),
         Some(gap) => {
             let _ = write!(out, "  {:.6} of weight behind uid {}, the last of the top {TOP}", gap.weight, gap.uid);

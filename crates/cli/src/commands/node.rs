@@ -19,7 +19,7 @@ use templar_node::join::JoinError;
 use templar_node::journal::{Entry, Journal, trouble};
 use templar_node::miner::driver::{Miner, RESYNC_REQUEST};
 use templar_node::node::{NodeError, NodeSettings, make_dir};
-use templar_node::stop::{DRAIN_REQUEST, Drain, Stop};
+use templar_node::stop::{DRAIN_REQUEST, Drain, Stop, unless_asked};
 use templar_node::validator::driver::Validator;
 use templar_node::validator::start::StartRun;
 use templar_ops::probe::is_running;
@@ -151,7 +151,8 @@ impl MinerArgs {
         self.node.serve("miner", dir, lock, move |ctx, settings, stop| async move {
             let settings = NodeSettings { offload_moments, recompute, micro_batch, ..settings };
             let uid = ctx.uid;
-            let (mut miner, position) = Miner::join(ctx, &settings, executor).await?;
+            let joining = Miner::join(ctx, &settings, executor);
+            let Some((mut miner, position)) = unless_asked(joining, &stop, &Drain::new(&settings.dir)).await? else { return Ok(()) };
             if let Some(role) = conduct {
                 let conduct = role.conduct(uid, miner.hparams());
                 miner = miner.with_conduct(conduct);
@@ -182,7 +183,8 @@ impl ValidatorArgs {
         let executor = self.node.executor()?;
         self.node.serve("validator", dir, lock, |ctx, settings, stop| async move {
             let joining = Validator::join(ctx, &settings, executor, start.as_ref());
-            let (validator, position) = joining.await?;
+            let joined = unless_asked(joining, &stop, &Drain::new(&settings.dir)).await?;
+            let Some((validator, position)) = joined else { return Ok(()) };
             validator.run(position, &stop).await
         })
     }
@@ -392,9 +394,9 @@ fn finish(ctx: &Context, ended: Ended) -> miette::Result<ExitCode> {
     };
     let (why, result) = match ended {
         Ended::Alone(result) => ("drained between two windows, as asked".to_owned(), result.map_err(coded).map(|()| ExitCode::SUCCESS)),
-        Ended::Asked(reason, Ok(Ok(()))) => (format!("{reason:?}"), Ok(reason.exit_code())),
-        Ended::Asked(reason, Ok(Err(error))) => (format!("{reason:?}"), Err(coded(error))),
-        Ended::Asked(reason, Err(_)) => (format!("{reason:?}, not drained in time"), Ok(reason.exit_code())),
+        Ended::Asked(reason, Ok(Ok(()))) => (reason.to_string(), Ok(reason.exit_code())),
+        Ended::Asked(reason, Ok(Err(error))) => (reason.to_string(), Err(coded(error))),
+        Ended::Asked(reason, Err(_)) => (format!("{reason}, not drained in time"), Ok(reason.exit_code())),
     };
     ctx.note(Entry::Stopped { kind, why: result.as_ref().err().map_or(why, |error| format!("{error:#}")) });
     result

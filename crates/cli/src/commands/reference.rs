@@ -79,7 +79,7 @@ pub struct Reference;
 const NO_LOG: &str = "a node writes a journal, docs/journal.md, and has no levels of detail; leave it out";
 const BATCH: &str = "the samples of a window are the run's; memory is saved with --recompute and --devices, and `templar plan` tells what fits; leave it out";
 const NO_AXON: &str = "a node serves nothing: peers read its bucket, which --bucket names; leave it out";
-const NO_FILE: &str = "there is no configuration file; give the flags, or the environment's variables that --help names";
+const STRICT: &str = "unknown keys of templar.toml are always refused; leave it out";
 
 impl Table for Reference {
     const FLAGS: &'static [(&'static str, &'static str)] = &[
@@ -109,8 +109,7 @@ impl Table for Reference {
         ("sync_state", "a start always loads the newest checkpoint; a running miner does after --resync"),
         ("sync-state", "a start always loads the newest checkpoint; a running miner does after --resync"),
         ("peers", "whom a window gathers is decided by the validators; leave it out"),
-        ("config", NO_FILE),
-        ("strict", NO_FILE),
+        ("strict", STRICT),
         ("no_version_checking", "nothing is asked of a package index; leave it out"),
         ("no_prompt", "a node asks for nothing but an encrypted hotkey's password; give --password-file or --password-fd"),
         ("axon.port", NO_AXON),

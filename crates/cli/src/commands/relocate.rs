@@ -49,6 +49,9 @@ impl RelocateArgs {
     pub fn run(self) -> miette::Result<()> {
         match self.command {
             RelocateCommand::Export(ExportArgs { dir, out }) => {
+                if !dir.is_dir() {
+                    return Err(miette!(help = "name the directory of a node that has run", "there is no directory {}", dir.display()));
+                }
                 let help = "end it first: `templar miner --drain --dir DIR`";
                 // Held until it is packed: nobody may start the node meanwhile.
                 let lock = open_dir(&dir)?.ok_or_else(|| miette!(help = help, "a node runs in {}", dir.display()))?;

@@ -53,7 +53,7 @@ struct InstallArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 4140)]
     watchdog_s: u64,
     /// Print the unit and write nothing.
-    #[arg(long)]
+    #[arg(long, visible_alias = "dry-run")]
     print: bool,
     /// Further flags of the command.
     #[arg(last = true, value_name = "FLAGS")]

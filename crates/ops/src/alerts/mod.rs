@@ -116,6 +116,11 @@ pub struct Message {
     pub cause: Because,
 }
 
+/// A threshold as people write it.
+fn rounded(value: f64) -> String {
+    format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 impl Message {
     /// One line.
     pub fn subject(&self) -> String {
@@ -128,12 +133,9 @@ impl Message {
         let mut out = self.subject();
         let value = self.value.map_or_else(|| "not a number".to_owned(), |value| format!("{value:.4}"));
         let window = self.window.map_or_else(String::new, |window| format!(" in window {window}"));
+        let (warn, critical) = (rounded(self.thresholds.warn), rounded(self.thresholds.critical));
         // Writing to a string cannot fail.
-        let _ = write!(
-            out,
-            "\n  {}: {value}{window} (warns at {}, critical at {})",
-            self.measures, self.thresholds.warn, self.thresholds.critical
-        );
+        let _ = write!(out, "\n  {}: {value}{window} (warns at {warn}, critical at {critical})", self.measures);
         let _ =
             write!(out, "\n  {}\n  diagnosis: {}: {}\n  to do: {}", self.meaning, self.cause.id, self.cause.sentence, self.cause.remedy);
         out

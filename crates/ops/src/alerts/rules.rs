@@ -93,7 +93,7 @@ pub const RULES: [Rule; 20] = [
         Side::Above,
         [0.94, 1.0, 0.04],
         |case, _| {
-            let newest = case.node.newest().filter(|entry| entry.plan.window_ms > 0)?;
+            let newest = case.node.newest().filter(|entry| entry.plan.window_ms > 0 && !measures::is_virtual(entry))?;
             Some(measures::work_ms(newest) as f64 / newest.plan.window_ms as f64)
         },
     ),

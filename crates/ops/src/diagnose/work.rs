@@ -47,7 +47,8 @@ fn slow(case: &Case<'_>) -> Option<Found> {
         let line = case.line(trained.last().map_or(newest.window, |entry| entry.window));
         return Some(Found::new(Certainty::Certain, sentence).with(line, format!("steps {least} at least"), format!("{plan} steps")));
     }
-    let over = case.count(|entry| entry.plan.window_ms > 0 && measures::work_ms(entry) > entry.plan.window_ms);
+    let is_over = |entry: &_| measures::work_ms(entry) > entry.plan.window_ms && !measures::is_virtual(entry);
+    let over = case.count(|entry| entry.plan.window_ms > 0 && is_over(entry));
     let sentence = format!("in {over} of the last windows the work took longer than the window of {} ms", newest.plan.window_ms);
     let observed = format!("phases_ms with {} ms of work", measures::work_ms(newest));
     (over >= 2).then(|| Found::new(Certainty::Certain, sentence).with(case.line(newest.window), observed, "less than a window"))

@@ -147,7 +147,9 @@ fn overtake(altered: &Altered) -> Option<Change> {
     let next = heavier.min_by(|a, b| a.weight.total_cmp(&b.weight).then(a.uid.cmp(&b.uid)))?;
     let rest: f64 = parts(rules, own).iter().filter(|part| part.0 != "quality").map(|part| part.1).product();
     let required = (value(rules, next) / rest).powf(1.0 / rules.exponent);
-    if !required.is_finite() {
+    // A quality that nobody has is no advice; the other factors are listed anyway.
+    let most = altered.sheet.weights.peers.iter().map(|peer| peer.shrunk).fold(0.0, f64::max);
+    if !required.is_finite() || required > 2.0 * most {
         return None;
     }
     let weight = altered.weight(|own| own.shrunk = required);

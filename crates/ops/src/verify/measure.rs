@@ -210,7 +210,7 @@ fn compare_surveys(sheet: &ScoreSheet, ours: &Survey, missing: &[Window]) -> Che
         0 => String::new(),
         gone => format!("; {gone} earlier windows that were compared have passed their retention"),
     };
-    Check::of("likenesses", format!("{} alike pairs of window {window} and those before{earlier}", theirs.alike.len()), differences)
+    Check::of("likenesses", format!("pairs alike of window {window} and those before{earlier}: {}", theirs.alike.len()), differences)
 }
 
 /// As JSON, to be compared as text: −0 is not 0 there.

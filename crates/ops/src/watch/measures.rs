@@ -43,6 +43,13 @@ pub fn work_ms(entry: &WindowEntry) -> u64 {
     WORK.iter().filter_map(|name| entry.phases_ms.get(*name)).fold(0, |sum, ms| sum.saturating_add(*ms))
 }
 
+/// Whether the window's time was virtual, as on a paced chain: more work than fits into it, and yet the object was up in time. What the work took
+/// says nothing then.
+pub fn is_virtual(entry: &WindowEntry) -> bool {
+    let in_time = entry.training.as_ref().and_then(|training| training.upload_margin_ms).is_some_and(|margin| margin >= 0);
+    work_ms(entry) > entry.plan.window_ms && in_time
+}
+
 /// For each window with training, the time between its upload and the deadline, ms; none: not uploaded.
 pub fn upload_margins<'a>(windows: impl IntoIterator<Item = &'a WindowEntry>) -> Vec<(Window, Option<i64>)> {
     windows.into_iter().filter_map(|entry| Some((entry.window, entry.training.as_ref()?.upload_margin_ms))).collect()

@@ -12,7 +12,7 @@ impl Check for Registered {
             "chain.registered",
             "the hotkey is registered on the subnet",
             "without a uid nobody reads what this node publishes",
-            "register it (`templar chain register`), or use another hotkey with --wallet and --hotkey",
+            "register it (`templar subnet register`; on a development chain `templar chain register`), or use another hotkey with --wallet and --hotkey",
         )
     }
 

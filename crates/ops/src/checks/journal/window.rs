@@ -18,8 +18,10 @@ impl Check for Window {
     }
 
     async fn run(&self, subject: &Subject) -> Outcome {
+        // First of all: without a run there are no windows.
+        let now = subject.window().await?.0;
         let windows = subject.windows(1).await.map_err(|missing| missing.failure("journal.window"))?;
-        let (last, now) = (windows.last().map_or(0, |entry| entry.window.0), subject.window().await?.0);
+        let last = windows.last().map_or(0, |entry| entry.window.0);
         let behind = now.saturating_sub(last);
         let sentence = format!("the last window lived is {last}, now is window {now}");
         Err(match behind {
