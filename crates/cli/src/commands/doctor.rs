@@ -177,7 +177,7 @@ impl DoctorArgs {
         // What was selected by name is no whole preflight.
         if when == When::Preflight && code != FAILED && self.only.is_empty() {
             let role = if self.role == RoleArg::Miner { "miner" } else { "validator" };
-            text = text + &super::next::start(role) + "\n";
+            text = text + &super::next::start(role, self.node.private_peers) + "\n";
         }
         Ok((text, code))
     }

@@ -36,14 +36,18 @@ pub fn preflight(to: &Path) -> String {
     format!("next: {}", under(&to.join(CONFIG_FILE), "templar doctor --preflight"))
 }
 
-/// After the doctor has nothing against it: the node itself, in `role`.
-pub fn start(role: &str) -> String {
-    format!("next: {}", here(&format!("templar {role}")))
+/// After the doctor has nothing against it: the node itself, in `role`; with `private`, one that reads peers at private addresses.
+pub fn start(role: &str, private: bool) -> String {
+    format!("next: {}", here(&format!("templar {role}{}", flag(private))))
 }
 
 /// After a miner has started: whether it is scored.
-pub fn scores() -> String {
-    format!("next, in another terminal: {}", here(&format!("templar doctor --only score --wait {SCORES_S}")))
+pub fn scores(private: bool) -> String {
+    format!("next, in another terminal: {}", here(&format!("templar doctor --only score --wait {SCORES_S}{}", flag(private))))
+}
+
+fn flag(private: bool) -> &'static str {
+    if private { " --private-peers" } else { "" }
 }
 
 #[cfg(test)]
@@ -55,6 +59,12 @@ mod tests {
         assert_eq!(quoted("http://127.0.0.1:9944"), "http://127.0.0.1:9944");
         assert_eq!(quoted("/my files/it's"), r"'/my files/it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn peers_at_private_addresses_are_read_by_all_that_follows() {
+        assert!(start("miner", true).ends_with("templar miner --private-peers") && scores(true).ends_with(" --private-peers"));
+        assert!(!start("miner", false).contains("private") && !scores(false).contains("private"));
     }
 
     #[test]

@@ -277,7 +277,7 @@ impl NodeArgs {
         println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", dir.display());
         // Whoever starts it by a program has other plans.
         if role == "miner" && !self.exit_with_parent {
-            println!("{}", super::next::scores());
+            println!("{}", super::next::scores(self.private_peers));
         }
         let ctx = Arc::new(ctx);
         // Weakly: the client, and with it the events, must end with the context.

@@ -5,6 +5,7 @@
 
 use super::localnet::{free_ports, own_address};
 use super::next::quoted;
+use super::node::is_local;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -99,13 +100,16 @@ pub fn after_store(address: SocketAddr) -> Option<String> {
     Some(format!("next, in another terminal: {}", super::next::here(&words)))
 }
 
-/// After the registration of a hotkey: the miner, if the settings name this very hotkey.
+/// After the registration of a hotkey: the miner, if the settings name this very hotkey. Where a network of one's own is on another machine, so are its buckets, at
+/// private addresses.
 pub fn after_registration(wallets: &Path, wallet: &str, hotkey: &str) -> Option<String> {
     let config = crate::config::load().ok()?;
     let values = config.values();
     let same = |key: &str, is: &str| values.get(key).map_or(DEFAULT, String::as_str) == is;
     let path = Path::new(values.get("wallet.path")?) == wallets;
-    (path && same("wallet.name", wallet) && same("wallet.hotkey", hotkey)).then(|| super::next::start(MINER))
+    let network: Network = values.get("network.chain")?.parse().ok()?;
+    let elsewhere = network.genesis().is_none() && !network.endpoints().iter().all(|endpoint| is_local(endpoint));
+    (path && same("wallet.name", wallet) && same("wallet.hotkey", hotkey)).then(|| super::next::start(MINER, elsewhere))
 }
 
 fn address_of(bucket: &str) -> Option<SocketAddr> {

@@ -235,7 +235,7 @@ fn places_that_are_wrong(lab: &Lab, net: &mut Running, skill: &Skill) {
     shards.retain(|path| !path.to_string_lossy().contains("held_out"));
     let shard = shards.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let damaged = fault("refused as `wrong-samples`", "data.shard", "has another digest", "");
-    while_changed(&shard, |bytes| *bytes.get_mut(5000).unwrap() ^= 1, || damaged.is_found(skill, &desk));
+    while_changed(&shard, |bytes| bytes[5000] ^= 1, || damaged.is_found(skill, &desk));
 
     let private = fault("refused as `no-bucket`", "store.read_by_peers", "cannot get", "");
     let shut = |access: &mut Vec<u8>| {
