@@ -4,7 +4,7 @@
 //! environment or from `.env`, which stands beside the file with settings.
 
 use crate::commands::{network, wallet::flags};
-use clap::Command;
+use clap::{Command, builder::ArgPredicate};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -18,6 +18,8 @@ pub const ENV_CONFIG: &str = "TEMPLAR_CONFIG";
 pub const UNUSABLE: &str = "templar::settings";
 /// The commands that read settings.
 pub const READERS: [&str; 6] = ["miner", "validator", "doctor", "judge", "upgrade", "report-bug"];
+/// Settings that a second flag says as well.
+const OTHER_FLAGS: [(&str, &str); 1] = [("network.chain", "network")];
 /// The flag that names another file.
 const FLAG: &str = "--config";
 /// What that flag has said; set once, before anything reads settings.
@@ -102,7 +104,17 @@ fn defaults_of(reader: Command, config: &Config) -> Command {
             return reader;
         };
         let value = value.clone();
-        reader.mut_arg(id, |arg| arg.default_value(value).required(false))
+        // A flag that says the same by another name wins over the file, too.
+        let other = OTHER_FLAGS.iter().find(|(key, _)| *key == setting.key).map(|(_, other)| *other);
+        let other =
+            other.and_then(|other| reader.get_arguments().find(|arg| arg.get_long() == Some(other)).map(|arg| arg.get_id().clone()));
+        reader.mut_arg(id, |arg| {
+            let arg = arg.default_value(value).required(false);
+            match other {
+                Some(other) => arg.default_value_if(other, ArgPredicate::IsPresent, None),
+                None => arg,
+            }
+        })
     })
 }
 
@@ -173,6 +185,27 @@ mod tests {
         };
         assert_eq!(parse(&["templar", "miner"]), (77, PathBuf::from("/d")));
         assert_eq!(parse(&["templar", "miner", "--netuid", "5"]), (5, PathBuf::from("/d")));
+    }
+
+    #[test]
+    fn either_flag_of_the_chain_wins_over_the_file() {
+        let command = || with_defaults(crate::Cli::command(), &config("[network]\nchain = \"http://127.0.0.1:1\"\n"));
+        let with_both = |reader: &&str| command().find_subcommand(reader).unwrap().get_arguments().any(|arg| arg.get_id() == "network");
+        let readers: Vec<&str> = READERS.into_iter().filter(|reader| with_both(reader)).collect();
+        assert!(["miner", "validator", "doctor"].iter().all(|reader| readers.contains(reader)), "{readers:?}");
+        for reader in readers {
+            let chain = |more: &[&str]| {
+                let needed: &[&str] = if reader == "upgrade" { &["--check"] } else { &[] };
+                let words = [&["templar", reader], needed, more].concat();
+                let matches = command().try_get_matches_from(words).unwrap();
+                let of = |name: &str| matches.subcommand().unwrap().1.get_one::<String>(name).cloned();
+                (of("chain"), of("network"))
+            };
+            assert_eq!(chain(&[]), (Some("http://127.0.0.1:1".into()), None), "{reader}");
+            assert_eq!(chain(&["--network", "finney"]), (None, Some("finney".into())), "{reader}");
+            assert_eq!(chain(&["--subtensor.network", "test"]), (None, Some("test".into())), "{reader}");
+            assert_eq!(chain(&["--chain", "http://h:2"]), (Some("http://h:2".into()), None), "{reader}");
+        }
     }
 
     #[test]

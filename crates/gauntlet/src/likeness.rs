@@ -4,7 +4,9 @@
 //! without that. So the cosine of two updates is taken of what remains when the sum of all *other* updates of their windows is
 //! projected out of both (a partial correlation). A sum of few updates tells only roughly what is common: with K others, of which two are alike by ρ,
 //! independent work leaves ρ/(1 + Kρ), which is therefore taken for zero (ρ is the median of the window's own pairs). Then independent
-//! work leaves cosines near zero, a copy leaves 1, a copy of which a part was replaced leaves about the share that was kept.
+//! work leaves cosines near zero, a copy leaves 1, a copy of which a part was replaced leaves about the share that was kept. What is common is a
+//! line and has no sign: whoever sends the opposite of its work lies on it too, and would cancel in a plain sum what the sum is there to hold. So each
+//! object enters the sum with the sign with which it agrees with the others.
 //!
 //! Within a window nobody can aim at another's object: when objects become known, all commits are made. Two alike objects of a window therefore
 //! have one trainer behind them, and no victim. Of two alike objects of different windows the later one is the copy.
@@ -16,7 +18,10 @@ use crate::observation::{ALIKE_MAX, Agreement, Background, Likeness, Survey};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use templar_codec::{SKETCH_LEN, Sketch, sketch::dot};
+use templar_codec::{
+    SKETCH_LEN, Sketch,
+    sketch::{dot, dots},
+};
 use templar_protocol::{AccountId, Uid, Window};
 
 /// Most objects of a window that are kept and compared.
@@ -40,6 +45,7 @@ pub struct Sent {
 struct Shelf {
     window: Window,
     sent: Vec<Sent>,
+    /// The sum of all, each with its sign.
     sum: Vec<f32>,
     /// Of each object, in order.
     within: Vec<Within>,
@@ -48,7 +54,9 @@ struct Shelf {
 /// Inner products of one object of a shelf with its shelf.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Within {
-    /// With the sum of all.
+    /// 1, or −1 where it points against the others.
+    sign: f64,
+    /// With the sum of all, times its sign.
     with_sum: f64,
     /// Of the sum with itself.
     sum_squared: f64,
@@ -59,15 +67,43 @@ impl Shelf {
         sent.retain(|sent| !sent.sketch.is_zero());
         sent.sort_by_key(|sent| sent.uid);
         sent.truncate(OBJECTS_MAX);
-        let mut sum = vec![0.0f64; SKETCH_LEN];
-        for entry in &sent {
-            sum.iter_mut().zip(entry.sketch.values()).for_each(|(sum, value)| *sum += f64::from(*value));
-        }
-        let sum: Vec<f32> = sum.into_iter().map(|sum| sum as f32).collect();
+        let objects: Vec<&[f32]> = sent.iter().map(|sent| sent.sketch.values()).collect();
+        let signs = signs(&objects);
+        let sum = turned_sum(&objects, &signs);
         let sum_squared = dot(&sum, &sum);
-        let within = sent.iter().map(|sent| Within { with_sum: dot(sent.sketch.values(), &sum), sum_squared }).collect();
+        let with_sum = dots(&sum, &objects).into_iter().zip(&signs);
+        let within = with_sum.map(|(with_sum, &sign)| Within { sign, with_sum: sign * with_sum, sum_squared }).collect();
         Self { window, sent, sum, within }
     }
+}
+
+/// The sum of objects, each with its sign.
+fn turned_sum(objects: &[&[f32]], signs: &[f64]) -> Vec<f32> {
+    let mut sum = vec![0.0f64; SKETCH_LEN];
+    for (values, sign) in objects.iter().zip(signs) {
+        sum.iter_mut().zip(*values).for_each(|(sum, value)| *sum += sign * f64::from(*value));
+    }
+    sum.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// −1 for each object that points against the sum of the others as they are turned, else 1. Always the most opposed one is turned next, which lengthens
+/// the sum; at most as many times as there are objects. The majority keeps the sign 1.
+fn signs(objects: &[&[f32]]) -> Vec<f64> {
+    let mut signs = vec![1.0f64; objects.len()];
+    let mut with_sum = dots(&turned_sum(objects, &signs), objects);
+    for _ in 0..objects.len() {
+        let agreements = signs.iter().zip(&with_sum).map(|(sign, with_sum)| sign * with_sum - 1.0).enumerate();
+        let Some((most, _)) = agreements.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, agreement)| *agreement < 0.0) else { break };
+        let before = signs[most];
+        signs[most] = -before;
+        for (with_sum, product) in with_sum.iter_mut().zip(dots(objects[most], objects)) {
+            *with_sum -= 2.0 * before * product;
+        }
+    }
+    if signs.iter().sum::<f64>() < 0.0 {
+        signs.iter_mut().for_each(|sign| *sign = -*sign);
+    }
+    signs
 }
 
 /// An earlier shelf beside the newest, with what does not depend on the object that is compared.
@@ -81,7 +117,8 @@ struct Earlier<'a> {
 
 impl<'a> Earlier<'a> {
     fn new(shelf: &'a Shelf, newest: &Shelf) -> Self {
-        let with_new_sum = shelf.sent.iter().map(|sent| dot(sent.sketch.values(), &newest.sum)).collect();
+        let objects: Vec<&[f32]> = shelf.sent.iter().map(|sent| sent.sketch.values()).collect();
+        let with_new_sum = dots(&newest.sum, &objects);
         Self { shelf, sums: dot(&newest.sum, &shelf.sum), with_new_sum }
     }
 }
@@ -139,7 +176,7 @@ fn is_reported(rules: &LikenessRules, pair: &Likeness) -> bool {
 /// Cosine with the sum of all others; 0 when there are none.
 fn agreement(within: &Within) -> f64 {
     let others = within.sum_squared - 2.0 * within.with_sum + 1.0;
-    bounded((within.with_sum - 1.0) / others.max(0.0).sqrt(), others)
+    within.sign * bounded((within.with_sum - 1.0) / others.max(0.0).sqrt(), others)
 }
 
 /// A cosine whose divisor is `remainder` squared or so; 0 when there is nothing to compare.
@@ -177,26 +214,33 @@ fn partial(ab: f64, ac: [f64; 2], bc: [f64; 2], c: [[f64; 2]; 2]) -> f64 {
 /// All pairs of a window.
 fn compare_within(shelf: &Shelf) -> (Vec<Likeness>, Background) {
     let (count, within) = (shelf.sent.len(), &shelf.within);
-    let rows: Vec<Vec<Likeness>> = (0..count)
+    let rows: Vec<Vec<(f64, Likeness)>> = (0..count)
         .into_par_iter()
         .map(|i| {
-            let row = (i + 1..count).map(|j| {
-                let (a, b) = (&shelf.sent[i], &shelf.sent[j]);
-                let plain = a.sketch.cosine(&b.sketch);
-                // The sum without both: s − a − b.
-                let others_squared = within[i].sum_squared + 2.0 + 2.0 * plain - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
-                let with_others = |within: &Within| within.with_sum - 1.0 - plain;
+            let a = &shelf.sent[i];
+            let plain = a.sketch.cosines(shelf.sent[i + 1..].iter().map(|b| &b.sketch));
+            let row = (i + 1..count).zip(plain).map(|(j, plain)| {
+                let b = &shelf.sent[j];
+                // Of both as they are turned, and the sum without both: s − a − b.
+                let sign = within[i].sign * within[j].sign;
+                let turned = sign * plain;
+                let others_squared = within[i].sum_squared + 2.0 + 2.0 * turned - 2.0 * within[i].with_sum - 2.0 * within[j].with_sum;
+                let with_others = |within: &Within| within.with_sum - 1.0 - turned;
                 let (ac, bc) = ([with_others(&within[i]), 0.0], [with_others(&within[j]), 0.0]);
-                let cosine = partial(plain, ac, bc, [[others_squared, 0.0], [0.0, 0.0]]);
-                Likeness { uid: a.uid, other: b.uid, other_hotkey: b.hotkey, other_window: shelf.window, cosine, plain }
+                let cosine = partial(turned, ac, bc, [[others_squared, 0.0], [0.0, 0.0]]);
+                (sign, Likeness { uid: a.uid, other: b.uid, other_hotkey: b.hotkey, other_window: shelf.window, cosine, plain })
             });
             row.collect()
         })
         .collect();
-    let mut pairs: Vec<Likeness> = rows.into_iter().flatten().collect();
-    let common = background(pairs.iter().map(|pair| pair.plain).collect()).median.clamp(0.0, 0.99);
+    let pairs: Vec<(f64, Likeness)> = rows.into_iter().flatten().collect();
+    let common = background(pairs.iter().map(|(sign, pair)| sign * pair.plain).collect()).median.clamp(0.0, 0.99);
     let usual = common / (1.0 + count.saturating_sub(2) as f64 * common);
-    pairs.iter_mut().for_each(|pair| pair.cosine = ((pair.cosine - usual) / (1.0 - usual)).clamp(-1.0, 1.0));
+    let without_usual = |(sign, pair): (f64, Likeness)| {
+        let cosine = sign * ((pair.cosine - usual) / (1.0 - usual)).clamp(-1.0, 1.0);
+        Likeness { cosine, ..pair }
+    };
+    let pairs: Vec<Likeness> = pairs.into_iter().map(without_usual).collect();
     let background = background(pairs.iter().map(|pair| pair.cosine).collect());
     (pairs, background)
 }
@@ -222,17 +266,19 @@ fn compare_across(rules: &LikenessRules, shelf: &Shelf, earlier: &[&Shelf]) -> (
 
 fn compare_with_shelf(rules: &LikenessRules, shelf: &Shelf, i: usize, other: &Earlier) -> (Vec<f64>, Vec<Likeness>) {
     let (a, within) = (&shelf.sent[i], &shelf.within[i]);
-    let a_with_old_sum = dot(a.sketch.values(), &other.shelf.sum);
+    let a_with_old_sum = within.sign * dot(a.sketch.values(), &other.shelf.sum);
     let (mut cosines, mut reported) = (Vec::new(), Vec::new());
-    for ((b, old), &b_with_sum) in other.shelf.sent.iter().zip(&other.shelf.within).zip(&other.with_new_sum) {
-        let plain = a.sketch.cosine(&b.sketch);
-        // Sums without a and without b: s − a and t − b.
+    let products = a.sketch.cosines(other.shelf.sent.iter().map(|b| &b.sketch));
+    for (((b, old), &b_with_sum), plain) in other.shelf.sent.iter().zip(&other.shelf.within).zip(&other.with_new_sum).zip(products) {
+        // Of both as they are turned; sums without a and without b: s − a and t − b.
+        let sign = within.sign * old.sign;
+        let (turned, b_with_sum) = (sign * plain, old.sign * b_with_sum);
         let new_squared = within.sum_squared - 2.0 * within.with_sum + 1.0;
         let old_squared = old.sum_squared - 2.0 * old.with_sum + 1.0;
-        let between = other.sums - a_with_old_sum - b_with_sum + plain;
-        let ac = [within.with_sum - 1.0, a_with_old_sum - plain];
-        let bc = [b_with_sum - plain, old.with_sum - 1.0];
-        let cosine = partial(plain, ac, bc, [[new_squared, between], [between, old_squared]]);
+        let between = other.sums - a_with_old_sum - b_with_sum + turned;
+        let ac = [within.with_sum - 1.0, a_with_old_sum - turned];
+        let bc = [b_with_sum - turned, old.with_sum - 1.0];
+        let cosine = sign * partial(turned, ac, bc, [[new_squared, between], [between, old_squared]]);
         cosines.push(cosine);
         let pair = Likeness { uid: a.uid, other: b.uid, other_hotkey: b.hotkey, other_window: other.shelf.window, cosine, plain };
         if is_reported(rules, &pair) {

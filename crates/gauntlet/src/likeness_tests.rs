@@ -65,6 +65,35 @@ fn few_independent_objects_are_not_alike_and_copies_among_few_are() {
     }
 }
 
+/// The same object with its sign turned.
+fn opposite(of: &Sent) -> Sent {
+    let values: Vec<f64> = of.sketch.values().iter().map(|value| -f64::from(*value)).collect();
+    Sent { sketch: Sketch::from_values(&values).unwrap(), ..of.clone() }
+}
+
+#[test]
+fn who_sends_the_opposite_makes_nobody_alike_and_hides_no_copy() {
+    let rules = NativeRules::default().likeness;
+    for (count, opposed) in [(3, 1), (4, 2), (4, 3), (10, 3)] {
+        for common in [0.3, 0.6, 0.8] {
+            let mut gallery = Gallery::new();
+            for window in [7, 8] {
+                let mut objects = honest(window, count, common);
+                objects.extend((0..opposed).map(|i| opposite(&sent(count + i, window, common, 100_000 + 100 * window + u64::from(i)))));
+                let survey = gallery.survey(&rules, Window(window), &objects);
+                assert!(survey.alike.iter().all(|pair| pair.cosine < 0.4), "{count}, {opposed}, {common}: {:?}", survey.alike);
+                let against = |uid: u16| survey.agreements.iter().find(|agreement| agreement.uid == Uid(uid)).unwrap().cosine < 0.0;
+                assert!((0..count + opposed).all(|uid| against(uid) == (uid >= count)), "{count}, {opposed}: {:?}", survey.agreements);
+                let copy = diluted(&objects[0], count + opposed, 0.95, 3);
+                let survey = gallery.survey(&rules, Window(window), &[&objects[..], &[copy]].concat());
+                let alike = survey.alike.iter().filter(|pair| pair.cosine >= rules.group_floor).map(|pair| (pair.uid.0, pair.other.0));
+                assert_eq!(alike.collect::<Vec<_>>(), [(0, count + opposed)], "{count}, {opposed}, {common}: {:?}", survey.alike);
+                gallery.keep(&rules, Window(window), objects);
+            }
+        }
+    }
+}
+
 #[test]
 fn copies_of_a_former_window_are_found() {
     let rules = NativeRules::default().likeness;

@@ -76,7 +76,7 @@ impl Scrubber {
 }
 
 /// The text without what stands between `://` and `@` in a URL.
-fn without_userinfo(text: &str) -> String {
+pub fn without_userinfo(text: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);

@@ -35,7 +35,12 @@ const fn setting(key: &'static str, flag: &'static str, help: &'static str, exam
 
 /// All settings, in the order of the template.
 pub const SETTINGS: [Setting; 18] = [
-    setting("network.chain", "chain", "The chain's endpoint; a local network prints its own.", "\"http://127.0.0.1:9944\""),
+    setting(
+        "network.chain",
+        "chain",
+        "The chain's endpoint, several with commas between them, or a network's name (finney, test, local); a local network prints its own.",
+        "\"http://127.0.0.1:9944\"",
+    ),
     setting("network.netuid", "netuid", "The number of the subnet on that chain.", "3"),
     setting("network.params", "params", "Join only a run with these hyper-parameters: a preset's name or a file.", "\"local\""),
     setting("wallet.path", "wallet-path", "The folder of the wallets.", "\"/home/me/.bittensor/wallets\""),

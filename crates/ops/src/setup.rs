@@ -3,6 +3,7 @@
 //! What always holds: the settings file never contains a secret; both files appear whole or not at all; what is there already and was not given
 //! anew stays as it is, so the same set-up twice is the same as once; an import names every variable that it does not take over.
 
+use crate::bug::without_userinfo;
 use crate::settings::{Config, SETTINGS, SettingsError, VARIABLES};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use templar_store::{BucketUrl, ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY, Secret};
+use templar_subtensor::Network;
 
 /// Settings by key, as texts.
 pub type Values = BTreeMap<&'static str, String>;
@@ -33,7 +35,9 @@ pub struct BadValue {
 /// # Errors
 /// There is no such setting, or it cannot have this value.
 pub fn checked(key: &str, value: &str) -> Result<&'static str, BadValue> {
-    let bad = |why: String| BadValue { key: key.chars().take(80).collect(), value: value.chars().take(80).collect(), why };
+    // A user and a password in a URL are no setting, and not for the screen.
+    let shown: String = without_userinfo(value).chars().take(80).collect();
+    let bad = |why: String| BadValue { key: key.chars().take(80).collect(), value: shown.clone(), why: without_userinfo(&why) };
     let setting = SETTINGS.iter().find(|setting| setting.key == key).ok_or_else(|| {
         let keys: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
         bad(format!("there is no such setting; there are {}", keys.join(", ")))
@@ -49,7 +53,7 @@ pub fn checked(key: &str, value: &str) -> Result<&'static str, BadValue> {
     match setting.key {
         "network.netuid" => whole(u64::from(u16::MAX))?,
         "node.threads" | "engine.devices" | "miner.micro_batch" => whole(1 << 16)?,
-        "network.chain" if !value.contains("://") => return Err(bad("it must be a URL such as http://127.0.0.1:9944".into())),
+        "network.chain" => drop(value.parse::<Network>().map_err(|error| bad(error.to_string()))?),
         "bucket.url" => drop(BucketUrl::parse(value).map_err(|error| bad(error.to_string()))?),
         "bucket.endpoints" => {
             value.split(',').try_for_each(|url| BucketUrl::parse(url.trim()).map(drop)).map_err(|error| bad(error.to_string()))?;
@@ -295,6 +299,9 @@ mod tests {
     #[test]
     fn values_are_checked() {
         assert_eq!(checked("network.netuid", "3"), Ok("network.netuid"));
+        for chain in ["finney", "test", "local", "archive", "http://127.0.0.1:9944", "wss://a.example:443,wss://b.example"] {
+            assert_eq!(checked("network.chain", chain), Ok("network.chain"), "{chain}");
+        }
         for (key, value) in [
             ("network.netuid", "70000"),
             ("network.chain", "localhost"),
@@ -305,6 +312,10 @@ mod tests {
             ("wallet.nam", "x"),
         ] {
             assert!(checked(key, value).is_err(), "{key} = {value}");
+        }
+        for key in ["network.chain", "bucket.url", "bucket.endpoints"] {
+            let refused = checked(key, "https://me:planted@host.example/x").unwrap_err().to_string();
+            assert!(!refused.contains("planted"), "{refused}");
         }
     }
 

@@ -26,6 +26,7 @@ use templar_node::node::NodeError;
 use templar_node::position::Position;
 use templar_node::signed;
 use templar_node::state::StateError;
+use templar_node::validator::fates::is_spent;
 use templar_node::workspace::WorkError;
 use templar_protocol::messages::{Commit, PROTOCOL_VERSION};
 use templar_protocol::{Digest, Uid, Window, names};
@@ -396,14 +397,13 @@ impl Miner {
         Outcome::Followed(followed)
     }
 
-    /// Gives the sealed object back to the residual unless the window's manifest lists it.
+    /// Gives the sealed object back to the residual unless the window's manifest lists it or holds it back.
     fn settle(&mut self, decided: Option<&Decided>) {
         let window = decided.map_or_else(|| self.seat.round().window, |decided| decided.manifest.window);
         let Some(sealed) = self.sealed.take_if(|sealed| sealed.window <= window) else { return };
-        let listed = decided.is_some_and(|decided| {
-            decided.manifest.window == sealed.window && decided.manifest.accepted.iter().any(|accepted| accepted.object == sealed.digest)
-        });
-        if !listed && sealed.bytes.len() > HEADER_BYTES {
+        let uid = self.seat.uid;
+        let spent = decided.is_some_and(|decided| is_spent(&decided.manifest, sealed.window, uid, sealed.digest));
+        if !spent && sealed.bytes.len() > HEADER_BYTES {
             self.seat.world.lab.borrow().give_back(&mut self.private, &sealed.bytes[HEADER_BYTES..]);
         }
     }

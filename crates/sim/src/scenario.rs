@@ -32,12 +32,14 @@ pub enum ScenarioError {
         path: String,
     },
     /// The text is not a scenario.
-    #[error("{path} is not a scenario: {source}")]
+    #[error("{path} is not a scenario: line {line}: {why}")]
     Form {
         /// The file.
         path: String,
-        /// What is wrong, with its place.
-        source: Box<toml::de::Error>,
+        /// The line in question, from 1.
+        line: usize,
+        /// What is wrong; the line itself is not quoted, because a file that is no scenario may hold secrets.
+        why: String,
     },
     /// A value is out of its range.
     #[error("scenario {name:?}: {why}")]
@@ -325,7 +327,10 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::read`].
     pub fn parse(text: &str, path: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self = toml::from_str(text).map_err(|source| ScenarioError::Form { path: path.into(), source: Box::new(source) })?;
+        let scenario: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            ScenarioError::Form { path: path.into(), line, why: error.message().to_owned() }
+        })?;
         scenario.check()?;
         Ok(scenario)
     }
@@ -459,6 +464,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused_with_what_there_is() {
         assert!(refused("latency = 3\n").contains("unknown field `latency`"));
+        let other = Scenario::parse("A = 1\nTOKEN=planted-secret\n", ".env").unwrap_err().to_string();
+        assert!(other.contains("line 2") && !other.contains("planted"), "{other}");
         assert!(refused("[[attackers]]\nkind = \"theft\"\nshare = 0.2\n").contains("sign-flip"));
         assert!(refused("[[attackers]]\nkind = \"sign-flip\"\n").contains("either a share or a count"));
         assert!(refused("[[attackers]]\nkind = \"sign-flip\"\ncount = 5\n").contains("more than there are"));

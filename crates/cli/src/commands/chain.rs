@@ -190,6 +190,9 @@ struct RegisterArgs {
     /// The most that it may cost, rao.
     #[arg(long, value_name = "RAO", default_value_t = 1_000_000_000)]
     max_price: u64,
+    /// Take what it costs from the account of the public development key, which a local network fills for this.
+    #[arg(long, conflicts_with = "payer")]
+    faucet: bool,
 }
 
 impl ChainArgs {
@@ -298,10 +301,27 @@ impl RegisterArgs {
         let hotkey = wallets.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?.public();
         let payer = wallets.hotkey(&self.wallet, self.payer.as_ref().unwrap_or(&self.hotkey)).into_diagnostic()?;
         let chain = self.target.connect().await?;
+        if self.faucet {
+            self.take_from_faucet(&chain, &hotkey).await?;
+        }
         let registered = chain.register(&payer, self.target.netuid, &hotkey, self.max_price, Wait::InBlock).await;
         let registered = registered.map_err(|e| miette!("{hotkey} was not registered: {e}"))?;
         println!("{}", shown(&hotkey, &registered, self.target.json));
+        if !self.target.json
+            && let Some(next) = super::practice::after_registration(wallets.root(), &self.wallet, &self.hotkey)
+        {
+            println!("{next}");
+        }
         Ok(())
+    }
+
+    /// Sees to it that the hotkey can pay.
+    async fn take_from_faucet(&self, chain: &Subtensor, hotkey: &AccountId) -> miette::Result<()> {
+        let network: templar_subtensor::Network = self.target.chain.parse().into_diagnostic()?;
+        if network.genesis().is_some() {
+            bail!("{} is a public network, and has no faucet: fund the account, and leave --faucet out", network.name());
+        }
+        super::localnet::fund_from_faucet(chain, &self.target.chain, hotkey).await.map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `templar doctor`: examines a node, before it is started or while it runs.
 
 use super::engine::args::{EngineFlags, RecomputeArg};
+use super::localnet::{Member, member};
 use super::network::{NetuidFlag, NetworkFlags};
 use super::node::reach;
 use super::wallet::flags::{PasswordFlags, WalletFlags};
@@ -12,7 +13,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use templar_chain::RealClock;
 use templar_engine::Environment;
 use templar_ops::check::{About, When};
@@ -23,9 +24,14 @@ use templar_ops::machine::Machine;
 use templar_ops::probe::is_running;
 use templar_ops::subject::{ANSWER, Role, Settings, Subject};
 use templar_protocol::Netuid;
-use templar_store::{Http, Reach};
+use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY, Http, Reach};
 use templar_subtensor::{Options, Subtensor};
 use templar_wallet::{Slot, WalletDir};
+
+/// The exit code after a failure.
+const FAILED: u8 = 1;
+/// Between two examinations.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Examines a node: what it needs, and whether it works. Exits 0, or 1 after a failure, 2 after warnings only, 3 when it cannot work itself.
 #[derive(Debug, Args)]
@@ -42,6 +48,9 @@ pub struct DoctorArgs {
     /// Only these groups or checks; may be given several times.
     #[arg(long, value_name = "GROUP|ID", value_delimiter = ',')]
     only: Vec<String>,
+    /// Examine again until nothing fails, for at most so many seconds: for what takes some windows, such as scores.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+    wait: u64,
     /// Repair what can be repaired safely: modes of files, missing directories, leftovers, damaged copies.
     #[arg(long)]
     fix: bool,
@@ -73,7 +82,7 @@ pub struct NodeFlags {
     /// Further endpoints of the same bucket, with commas between them.
     #[arg(long, value_name = "URLS")]
     bucket_endpoints: Option<String>,
-    /// The node's directory.
+    /// The node's directory; of a localnet's node it is all that must be said.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Threads for training and codec [default: all cores].
@@ -146,14 +155,31 @@ impl DoctorArgs {
         let runs = self.node.dir.as_deref().and_then(is_running) == Some(true);
         let when = if self.live || runs && !self.preflight { When::Live } else { When::Preflight };
         let selection = Selection { only: self.only.clone(), when: Some(when) };
-        let chosen = selection.choose(checks::all(), self.role.into()).into_diagnostic()?;
         let runtime = crate::runtime()?;
-        let report =
-            runtime.block_on(async { miette::Result::<_>::Ok(examine(chosen, &self.node.subject(self.role.into())?, self.fix).await) })?;
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        let report = loop {
+            let chosen = selection.choose(checks::all(), self.role.into()).into_diagnostic()?;
+            // Facts are those of one examination.
+            let examining = async { miette::Result::<_>::Ok(examine(chosen, &self.node.subject(self.role.into())?, self.fix).await) };
+            let report = runtime.block_on(examining)?;
+            if report.exit_code() != FAILED || Instant::now() + AGAIN > deadline {
+                break report;
+            }
+            std::thread::sleep(AGAIN);
+        };
         // A probe that hangs must not hold the process.
         runtime.shutdown_background();
-        let text = if self.json { serde_json::to_string_pretty(&report).into_diagnostic()? + "\n" } else { report.table() };
-        Ok((text, report.exit_code()))
+        let code = report.exit_code();
+        if self.json {
+            return Ok((serde_json::to_string_pretty(&report).into_diagnostic()? + "\n", code));
+        }
+        let mut text = report.table();
+        // What was selected by name is no whole preflight.
+        if when == When::Preflight && code != FAILED && self.only.is_empty() {
+            let role = if self.role == RoleArg::Miner { "miner" } else { "validator" };
+            text = text + &super::next::start(role) + "\n";
+        }
+        Ok((text, code))
     }
 }
 
@@ -193,21 +219,37 @@ impl NodeFlags {
         self.dir.as_deref()
     }
 
+    /// The node of a localnet whose directory is given, where nothing else says which chain and bucket are meant.
+    fn member(&self) -> miette::Result<Option<Member>> {
+        match &self.dir {
+            Some(dir) if self.bucket.is_none() && !self.network.is_given() => member(dir),
+            _ => Ok(None),
+        }
+    }
+
     /// The node that is examined, in this role.
     ///
     /// # Errors
     /// A setting cannot be used.
     pub fn subject(&self, role: Role) -> miette::Result<Subject> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let network = self.network.network()?;
+        let member = self.member()?;
+        let network = match &member {
+            Some(member) => member.chain.parse().into_diagnostic()?,
+            None => self.network.network()?,
+        };
+        let wallet_path = match &member {
+            Some(member) => member.wallets.clone(),
+            None => self.wallet.dir()?.root().to_owned(),
+        };
         let settings = Settings {
             role,
             chain: network.endpoints().first().cloned().unwrap_or_default(),
             netuid: Netuid(self.netuid.netuid()?),
-            wallet_path: self.wallet.dir()?.root().to_owned(),
-            wallet: self.wallet.wallet(),
-            hotkey: self.wallet.hotkey(),
-            bucket: self.bucket.clone(),
+            wallet_path,
+            wallet: member.as_ref().map_or_else(|| self.wallet.wallet(), |member| member.name.clone()),
+            hotkey: member.as_ref().map_or_else(|| self.wallet.hotkey(), |member| member.hotkey.to_owned()),
+            bucket: member.as_ref().map(|member| member.bucket.to_string()).or_else(|| self.bucket.clone()),
             bucket_endpoints: self.bucket_endpoints.iter().flat_map(|urls| urls.split(',')).map(|url| url.trim().to_owned()).collect(),
             dir: self.dir.clone(),
             threads: self.threads.unwrap_or(cores),
@@ -226,9 +268,14 @@ impl NodeFlags {
         // A name that is none is told by the check of the hotkey.
         let path = wallets.secret_path(&Slot::hotkey(&settings.wallet, &settings.hotkey));
         let password = path.ok().map(|path| self.password.given(&path)).transpose()?.flatten();
+        let mut variables = config::variables()?;
+        if let Some(member) = &member {
+            variables.set(ENV_ACCESS_KEY_ID, &member.key.access_key_id);
+            variables.set(ENV_SECRET_ACCESS_KEY, member.key.secret.expose());
+        }
         Ok(Subject {
             settings,
-            variables: config::variables()?,
+            variables,
             password,
             engines: Environment::of_process(),
             machine: Machine::of_this_host(self.dir.as_deref()),

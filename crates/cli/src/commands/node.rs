@@ -273,6 +273,10 @@ impl NodeArgs {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         ctx.note(Entry::Started { role: role.to_owned(), version, hotkey: hotkey.to_string(), uid, threads });
         println!("{role} uid {uid} with hotkey {hotkey}, {threads} threads, journal in {}", dir.display());
+        // Whoever starts it by a program has other plans.
+        if role == "miner" && !self.exit_with_parent {
+            println!("{}", super::next::scores());
+        }
         let ctx = Arc::new(ctx);
         // Weakly: the client, and with it the events, must end with the context.
         let told = Arc::downgrade(&ctx);
@@ -402,8 +406,11 @@ pub fn reach(network: &Network, private_peers: bool) -> Reach {
     if local || private_peers { Reach::Anywhere } else { Reach::Public }
 }
 
-/// Whether the chain is on this machine.
+/// Whether the chain, an endpoint or a network's name, is on this machine.
 pub fn is_local(chain: &str) -> bool {
+    if chain == "local" {
+        return true;
+    }
     let host = chain.split("://").nth(1).unwrap_or(chain).split(['/', '?']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -457,10 +464,10 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_local() {
-        for local in ["http://127.0.0.1:9944", "http://localhost:1/x", "http://[::1]:9"] {
+        for local in ["http://127.0.0.1:9944", "http://localhost:1/x", "http://[::1]:9", "local"] {
             assert!(is_local(local), "{local}");
         }
-        for remote in ["https://entrypoint.example:443", "http://10.0.0.1:9944", "http://127.0.0.1.example"] {
+        for remote in ["https://entrypoint.example:443", "finney", "http://10.0.0.1:9944", "http://127.0.0.1.example"] {
             assert!(!is_local(remote), "{remote}");
         }
     }

@@ -1,6 +1,6 @@
 //! `templar setup`: asks for what a node needs, and writes `templar.toml` and `.env`.
 
-use crate::config;
+use super::{next, practice};
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::io::{BufRead, IsTerminal, Write};
@@ -31,6 +31,9 @@ pub struct SetupArgs {
     /// Take over the .env file of a Python Templar.
     #[arg(long, value_name = "FILE")]
     import: Option<PathBuf>,
+    /// For a network of one's own: make what is missing, a hotkey, a bucket with its key and a place for its store. Needs network.chain.
+    #[arg(long, conflicts_with = "check")]
+    practice: bool,
     /// Ask nothing, even on a terminal.
     #[arg(long)]
     yes: bool,
@@ -62,7 +65,9 @@ impl SetupArgs {
             let (key, value) = pair.split_once('=').ok_or_else(|| miette!(help = "write --set network.netuid=3", "{pair:?} has no ="))?;
             values.insert(checked(key, value).into_diagnostic()?, value.to_owned());
         }
-        if !self.yes && std::io::stdin().is_terminal() {
+        if self.practice {
+            practice::furnish(&self.to, &mut values, &mut secrets)?;
+        } else if !self.yes && std::io::stdin().is_terminal() {
             println!("{STATE_OF_THE_NETWORK}\n");
             ask(&mut values, &mut std::io::stdin().lock())?;
         } else if values.get("network.chain").is_some_and(|chain| !super::node::is_local(chain)) {
@@ -76,7 +81,8 @@ impl SetupArgs {
             println!("{} {}", path.display(), if written { "was written" } else { "is as it should be" });
         }
         self.say_what_is_missing(&values, &secrets);
-        println!("{}", next(&self.to));
+        let store = if self.practice { practice::next(&self.to, &values) } else { None };
+        println!("{}", store.unwrap_or_else(|| next::preflight(&self.to)));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -104,7 +110,7 @@ impl SetupArgs {
     fn verify(&self, values: &Values, secrets: &Secrets) -> ExitCode {
         let missing = self.say_what_is_missing(values, secrets);
         if missing == 0 {
-            println!("nothing is missing\n{}", next(&self.to));
+            println!("nothing is missing\n{}", next::preflight(&self.to));
         }
         ExitCode::from(u8::from(missing > 0))
     }
@@ -165,15 +171,6 @@ fn ask(values: &mut Values, input: &mut impl BufRead) -> miette::Result<()> {
     Ok(())
 }
 
-fn next(to: &Path) -> String {
-    let config = to.join(CONFIG_FILE);
-    let prefix = match config::config_path() {
-        Some(path) if path.canonicalize().ok() == config.canonicalize().ok() => String::new(),
-        _ => format!("{}={} ", config::ENV_CONFIG, config.display()),
-    };
-    format!("next: {prefix}templar doctor --preflight, then {prefix}templar miner (or validator)")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -187,6 +184,7 @@ mod tests {
             answers: None,
             key_file: None,
             import: None,
+            practice: false,
             yes: true,
             check: false,
             print_env_template: false,

@@ -167,6 +167,7 @@ impl ServeArgs {
             } else {
                 println!("serving {} from {} at http://{address}", count(buckets.len()), self.dir.display());
                 println!("add one with: templar store add-bucket NAME --access {}", path.display());
+                super::practice::after_store(address).iter().for_each(|next| println!("{next}"));
             }
             let handle = server.spawn();
             let stopped = wait_for_stop(self.exit_with_parent).await.into_diagnostic().wrap_err("the signals could not be watched");

@@ -227,6 +227,12 @@ impl Running {
         processes
     }
 
+    /// What follows `start` in a line that the localnet has printed on standard error.
+    pub fn told(&self, start: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.out.with_extension("stderr")).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix(start).map(str::to_owned))
+    }
+
     /// The id of a process that must be there by now.
     pub fn pid(&mut self, name: &str) -> u32 {
         self.wait(&format!("a process {name}"), |net| net.processes().get(name).copied())

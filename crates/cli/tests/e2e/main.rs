@@ -7,6 +7,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the finding")]
 
 mod adversaries;
+mod agent;
+#[allow(dead_code, reason = "the handbook's pages are judged by another test")]
+#[path = "../../../../tests/support/commands.rs"]
+mod commands;
 mod doctor;
 mod errors;
 mod hostile;
@@ -15,8 +19,11 @@ mod judge;
 mod kills;
 mod lab;
 mod models;
+mod newcomer;
 mod onchain;
 mod operating;
+mod planted;
+mod secrets;
 mod succession;
 mod training;
 mod wallets;

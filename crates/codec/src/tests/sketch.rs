@@ -1,7 +1,7 @@
 //! Cosines of sketches beside those of the updates themselves.
 
 use super::{Plain, encode, layout, lcg, opened};
-use crate::sketch::Sketch;
+use crate::sketch::{Sketch, dot, dots};
 use crate::{CodecConfig, Layout, compress};
 use proptest::prelude::*;
 use templar_protocol::Digest;
@@ -89,5 +89,16 @@ proptest! {
         let (a, b) = (sketch(&layout, &payload(&layout, shared, own, common)), sketch(&layout, &payload(&layout, shared, own + 1, common)));
         prop_assert!((a.cosine(&a) - 1.0).abs() < 1e-5);
         prop_assert!(a.cosine(&b).abs() <= 1.0 + 1e-5 && a.cosine(&b) == b.cosine(&a));
+    }
+}
+
+proptest! {
+    #[test]
+    fn products_taken_together_are_those_taken_alone(seed in any::<u32>(), len in 0usize..1500, count in 0usize..10) {
+        let value = |i: usize, j: usize| ((seed as usize + 31 * i + 17 * j) % 97) as f32 / 97.0 - 0.5;
+        let all: Vec<Vec<f32>> = (0..=count).map(|i| (0..len).map(|j| value(i, j)).collect()).collect();
+        let others: Vec<&[f32]> = all[1..].iter().map(Vec::as_slice).collect();
+        let alone: Vec<u64> = others.iter().map(|other| dot(&all[0], other).to_bits()).collect();
+        prop_assert_eq!(dots(&all[0], &others).into_iter().map(f64::to_bits).collect::<Vec<_>>(), alone);
     }
 }

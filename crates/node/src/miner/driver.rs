@@ -12,6 +12,7 @@ use crate::position::Position;
 use crate::signed;
 use crate::state::{PrivateState, StateDigests, StateDir};
 use crate::stop::{Drain, Stop};
+use crate::validator::fates::is_spent;
 use crate::workspace::{Compressed, WorkError};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -50,7 +51,7 @@ pub struct Miner {
     resync_request: PathBuf,
     drain: Drain,
     uploads: Uploads,
-    /// The object whose fate is open: given back to the residual unless a manifest lists it.
+    /// The object whose fate is open: given back to the residual unless a manifest lists it or holds it back.
     sealed: Option<Sealed>,
     training: Option<TrainingEntry>,
     decided: Option<Box<Decided>>,
@@ -400,14 +401,13 @@ impl Miner {
         Ok(Outcome::Followed(followed))
     }
 
-    /// Gives the sealed object back to the residual unless the window's manifest lists it.
+    /// Gives the sealed object back to the residual unless the window's manifest lists it or holds it back.
     async fn settle(&mut self, decided: Option<&Decided>) -> Result<(), NodeError> {
         let window = decided.map_or_else(|| self.node.round().window, |decided| decided.manifest.window);
         let Some(sealed) = self.sealed.take_if(|sealed| sealed.window <= window) else { return Ok(()) };
-        let listed = decided.is_some_and(|decided| {
-            decided.manifest.window == sealed.window && decided.manifest.accepted.iter().any(|accepted| accepted.object == sealed.digest)
-        });
-        if listed || sealed.bytes.len() <= HEADER_BYTES {
+        let uid = self.node.ctx.uid;
+        let spent = decided.is_some_and(|decided| is_spent(&decided.manifest, sealed.window, uid, sealed.digest));
+        if spent || sealed.bytes.len() <= HEADER_BYTES {
             return Ok(());
         }
         let bytes = sealed.bytes;

@@ -10,7 +10,7 @@ use templar_codec::Opened;
 use templar_gauntlet::sheet::{DISPUTES_MAX, Dispute};
 use templar_gauntlet::{Fate, Member as Scored};
 use templar_protocol::messages::{Manifest, REASON_CHARS_MAX};
-use templar_protocol::{AccountId, Digest, Uid};
+use templar_protocol::{AccountId, Digest, Uid, Window};
 
 /// The miners of the window with what became of their objects, by rising uid, without this node itself (`own`). `opened` are the manifest's
 /// objects as they opened here.
@@ -62,6 +62,12 @@ pub const HELD: &str = "held";
 /// Whether `manifest` holds the object of `uid` back.
 pub fn is_held(manifest: &Manifest, uid: Uid) -> bool {
     manifest.refused.iter().any(|refused| refused.uid == uid && refused.kind == HELD)
+}
+
+/// Whether the object `object` that `uid` sent for `window` is spent: `manifest` lists it, or holds it back. A held one counts for its miner as if it had
+/// been applied; given back to the residual, it would be sent again and make the next object a replay of it.
+pub fn is_spent(manifest: &Manifest, window: Window, uid: Uid, object: Digest) -> bool {
+    manifest.window == window && (manifest.accepted.iter().any(|accepted| accepted.object == object) || is_held(manifest, uid))
 }
 
 /// Whose listed objects this validator has not read a commit of before anything was revealed, by rising uid.
@@ -116,8 +122,8 @@ pub fn disputes(manifest: &Manifest, collected: &Collected, clip_norms: &[f32]) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use templar_protocol::GlobalStep;
     use templar_protocol::messages::{Accepted, CommitRead, Refused};
-    use templar_protocol::{GlobalStep, Window};
 
     fn member(uid: u16) -> Member {
         Member { uid: Uid(uid), hotkey: AccountId([uid as u8; 32]), stake: 0, permit: false, bucket: None }
@@ -185,6 +191,9 @@ mod tests {
         assert_eq!(members[0].fate, Fate::Held { object: Digest::of(b"two") });
         assert_eq!(members[1].fate, Fate::Absent);
         assert_eq!(disputes(&held, &collected, &[1.0]), []);
+        let spent = |window, uid, object: &[u8]| is_spent(&held, Window(window), Uid(uid), Digest::of(object));
+        assert!(spent(3, 1, b"one") && spent(3, 2, b"two"), "neither is sent again");
+        assert!(!spent(3, 3, b"three") && !spent(4, 1, b"one"), "what a manifest does not decide comes back");
         // Who is listed cannot be held as well.
         assert!(!matches!(
             fates(&[member(1)], &AccountId::default(), &manifest(&[(1, b"one")], vec![refused(1, HELD)]), &collected, &[])[0].fate,

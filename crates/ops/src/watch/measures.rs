@@ -17,6 +17,14 @@ pub const MARGIN_SHARE: f64 = 0.2;
 /// Phases that are work, as opposed to waiting for others.
 pub const WORK: [&str; 8] = ["look", "train", "compress", "persist", "commit", "gather", "apply", "evaluate"];
 
+/// Whether an announced object of a window that a manifest decided was neither gathered here nor refused by the manifest, for all nodes alike.
+pub fn lost_here(entry: &WindowEntry) -> bool {
+    let gathered = entry.gathered.len() as f64;
+    // The journal has the share; without a single object it does not tell how many were announced.
+    let announced = if entry.gather_success > 0.0 { (gathered / entry.gather_success).round() } else { 1.0 };
+    announced > gathered + entry.refused.len() as f64
+}
+
 /// Mean share of the announced objects that were gathered, over the windows that a manifest decided; none without any.
 pub fn gather_success<'a>(windows: impl IntoIterator<Item = &'a WindowEntry>) -> Option<(f64, usize)> {
     mean(windows.into_iter().filter(|entry| entry.manifest.is_some()).map(|entry| entry.gather_success))

@@ -48,6 +48,12 @@ const fn signs() -> [[f32; 8]; 256] {
     table
 }
 
+/// The bytes of signs of `N` samples for the coordinates of one word.
+#[inline(always)]
+fn signs_of<const N: usize>(keys: [u64; N], word: usize) -> [[u8; 8]; N] {
+    keys.map(|key| mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes())
+}
+
 /// The window that the optimum is asked for; shared between the trainer and whoever drives it.
 pub type Epoch = Arc<AtomicU64>;
 
@@ -56,7 +62,8 @@ pub struct Convex {
     specs: Vec<ParamSpec>,
     places: Vec<Range<usize>>,
     fast: Fast,
-    draw: Draw,
+    /// Where samples are drawn.
+    samples: Draw,
     epoch: Epoch,
     curvature: Vec<f32>,
     noise: Vec<f32>,
@@ -102,7 +109,7 @@ impl Convex {
             specs,
             places,
             fast,
-            draw,
+            samples: draw.of("sample"),
             epoch,
             curvature,
             noise,
@@ -133,42 +140,44 @@ impl Convex {
         self.optimum.0 = Some(window);
     }
 
-    fn noise_key(&self, sample: u32) -> u64 {
-        self.draw.of("sample").at(u64::from(sample)).bits()
-    }
-
-    /// Σᵢ weightᵢ·r_sᵢ.
-    fn along(key: u64, weights: &[f32]) -> f64 {
+    /// Σᵢ weightᵢ·r_sᵢ of `N` samples, each summed as if it were alone: the sums of one alone wait for each other.
+    fn along<const N: usize>(keys: [u64; N], weights: &[f32]) -> [f64; N] {
         let sums = simd(
             #[inline(always)]
             || {
-                let mut sums = [0.0f32; 8];
+                let mut sums = [[0.0f32; 8]; N];
                 for (word, weights) in weights.as_chunks::<64>().0.iter().enumerate() {
-                    let bits = mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
-                    for (byte, weights) in bits.iter().zip(weights.as_chunks::<8>().0) {
-                        let signs = &SIGNS[usize::from(*byte)];
-                        for lane in 0..8 {
-                            sums[lane] += signs[lane] * weights[lane];
+                    let bytes = signs_of(keys, word);
+                    for i in 0..N {
+                        let mut sum = sums[i];
+                        for (byte, weights) in bytes[i].iter().zip(weights.as_chunks::<8>().0) {
+                            let signs = &SIGNS[usize::from(*byte)];
+                            for lane in 0..8 {
+                                sum[lane] += signs[lane] * weights[lane];
+                            }
                         }
+                        sums[i] = sum;
                     }
                 }
                 sums
             },
         );
-        sums.iter().map(|sum| f64::from(*sum)).sum()
+        sums.map(|sums| sums.iter().map(|sum| f64::from(*sum)).sum())
     }
 
-    /// gradientᵢ += scale·nᵢ·r_sᵢ.
-    fn add_noise(key: u64, noise: &[f32], scale: f32, gradient: &mut [f32]) {
+    /// gradientᵢ += scale·nᵢ·r_sᵢ of `N` samples, one after the other.
+    fn add_noise<const N: usize>(keys: [u64; N], noise: &[f32], scale: f32, gradient: &mut [f32]) {
         simd(
             #[inline(always)]
             || {
                 for (word, (noise, gradient)) in noise.as_chunks::<64>().0.iter().zip(gradient.as_chunks_mut::<64>().0).enumerate() {
-                    let bits = mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
-                    for ((byte, noise), gradient) in bits.iter().zip(noise.as_chunks::<8>().0).zip(gradient.as_chunks_mut::<8>().0) {
-                        let signs = &SIGNS[usize::from(*byte)];
-                        for lane in 0..8 {
-                            gradient[lane] += scale * signs[lane] * noise[lane];
+                    let bytes = signs_of(keys, word);
+                    for (at, (noise, gradient)) in noise.as_chunks::<8>().0.iter().zip(gradient.as_chunks_mut::<8>().0).enumerate() {
+                        for i in 0..N {
+                            let signs = &SIGNS[usize::from(bytes[i][at])];
+                            for lane in 0..8 {
+                                gradient[lane] += scale * signs[lane] * noise[lane];
+                            }
                         }
                     }
                 }
@@ -197,16 +206,24 @@ impl Convex {
         (0.5 * sums.iter().map(|sum| f64::from(*sum)).sum::<f64>(), weighted)
     }
 
-    fn loss_of(&self, sample: u32, excess: f64, weighted: &[f32]) -> f64 {
-        let key = self.noise_key(sample);
-        // A uniform difficulty has bounded tails: no sample is easier than nothing.
-        let difficulty = DIFFICULTY * (2.0 * Draw::new(key).unit() - 1.0);
-        let own = Self::along(key, weighted);
-        (self.fast.floor * (1.0 + difficulty) + excess + own).max(0.01 * self.fast.floor)
+    /// The losses of the samples with these keys, in order.
+    fn losses_of(&self, keys: &[u64], excess: f64, weighted: &[f32]) -> Vec<f64> {
+        let (fours, rest) = keys.as_chunks::<4>();
+        let own =
+            fours.iter().flat_map(|four| Self::along(*four, weighted)).chain(rest.iter().flat_map(|key| Self::along([*key], weighted)));
+        let floor = self.fast.floor;
+        let loss = |(key, own): (&u64, f64)| {
+            // A uniform difficulty has bounded tails: no sample is easier than nothing.
+            let difficulty = DIFFICULTY * (2.0 * Draw::new(*key).unit() - 1.0);
+            (floor * (1.0 + difficulty) + excess + own).max(0.01 * floor)
+        };
+        keys.iter().zip(own).map(loss).collect()
     }
 
-    fn samples(batch: &Batch) -> impl Iterator<Item = u32> + '_ {
-        batch.tokens().chunks_exact(batch.seq_len()).map(|row| row[0])
+    /// What the signs and the difficulty of a batch's samples are drawn from.
+    fn noise_keys<'a>(&self, batches: impl IntoIterator<Item = &'a Batch>) -> Vec<u64> {
+        let rows = batches.into_iter().flat_map(|batch| batch.tokens().chunks_exact(batch.seq_len()));
+        rows.map(|row| self.samples.at(u64::from(row[0])).bits()).collect()
     }
 
     fn gradient(&self, batches: &[Batch]) -> (Vec<f32>, f64, u64) {
@@ -215,11 +232,11 @@ impl Convex {
         let mut gradient: Vec<f32> =
             self.theta.iter().zip(&self.optimum.1).zip(&self.curvature).map(|((theta, optimum), h)| h * (theta - optimum)).collect();
         let scale = 1.0 / rows.max(1) as f32;
-        let mut loss = 0.0;
-        for sample in batches.iter().flat_map(Self::samples) {
-            Self::add_noise(self.noise_key(sample), &self.noise, scale, &mut gradient);
-            loss += self.loss_of(sample, excess, &weighted);
-        }
+        let keys = self.noise_keys(batches);
+        let (fours, rest) = keys.as_chunks::<4>();
+        fours.iter().for_each(|four| Self::add_noise(*four, &self.noise, scale, &mut gradient));
+        rest.iter().for_each(|key| Self::add_noise([*key], &self.noise, scale, &mut gradient));
+        let loss = self.losses_of(&keys, excess, &weighted).into_iter().fold(0.0, |total, loss| total + loss);
         (gradient, loss / rows.max(1) as f64, rows)
     }
 
@@ -288,8 +305,8 @@ impl Trainer for Convex {
     fn losses(&mut self, batch: &Batch) -> Result<Vec<SequenceLoss>> {
         self.turn_to_epoch();
         let (excess, weighted) = self.excess();
-        let of = |sample| SequenceLoss { sum: self.loss_of(sample, excess, &weighted), tokens: 1 };
-        Ok(Self::samples(batch).map(of).collect())
+        let losses = self.losses_of(&self.noise_keys([batch]), excess, &weighted);
+        Ok(losses.into_iter().map(|sum| SequenceLoss { sum, tokens: 1 }).collect())
     }
 
     fn apply_sparse(&mut self, update: &SparseUpdate) -> Result<()> {

@@ -158,7 +158,10 @@ fn settle(dir: &Path, genesis: BlockHash, listen: Option<IpAddr>, towards: &str)
 
 /// The address of this machine from which `endpoint` is reached: the network's nodes reach it there if they are where the chain is. Nothing is
 /// sent to find it.
-fn own_address(endpoint: &str) -> miette::Result<IpAddr> {
+///
+/// # Errors
+/// Nothing leads there.
+pub fn own_address(endpoint: &str) -> miette::Result<IpAddr> {
     let authority = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest).split('/').next().unwrap_or_default();
     let places = authority.to_socket_addrs().or_else(|_| (authority, 443).to_socket_addrs()).into_diagnostic()?;
     let towards = |place: SocketAddr| {
@@ -182,14 +185,23 @@ async fn register(chain: &Subtensor, endpoint: &str, key: &Keypair) -> miette::R
     if let Some(uid) = chain.uid_of(NETUID, &hotkey).await.into_diagnostic().wrap_err_with(no_localnet)? {
         return Ok(uid);
     }
-    // Others may register at the same time, which raises the price.
-    let limit = chain.registration_cost(NETUID).await.into_diagnostic().wrap_err_with(no_localnet)?.saturating_mul(2);
-    let needed = limit.saturating_add(RESERVE);
-    if chain.balance(&hotkey).await.into_diagnostic()? < needed {
-        fund(chain, endpoint, &hotkey, needed).await?;
-    }
+    let limit = fund_from_faucet(chain, endpoint, &hotkey).await.wrap_err_with(no_localnet)?;
     let registered = chain.register(key, NETUID, &hotkey, limit, Wait::InBlock).await;
     Ok(registered.into_diagnostic().wrap_err_with(|| format!("the new miner {hotkey} was not registered"))?.uid)
+}
+
+/// Gives `who` what a registration needs, unless it has that; the most that the registration may then cost, rao.
+///
+/// # Errors
+/// The price is not known, or the chain does not fund the account.
+pub async fn fund_from_faucet(chain: &Subtensor, endpoint: &str, who: &AccountId) -> miette::Result<u64> {
+    // Others may register at the same time, which raises the price.
+    let limit = chain.registration_cost(NETUID).await.into_diagnostic()?.saturating_mul(2);
+    let needed = limit.saturating_add(RESERVE);
+    if chain.balance(who).await.into_diagnostic()? < needed {
+        fund(chain, endpoint, who, needed).await?;
+    }
+    Ok(limit)
 }
 
 /// Gives `who` what it needs: from the account whose key everybody knows, or new money where the chain's owner permits that.

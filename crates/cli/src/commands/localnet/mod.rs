@@ -10,6 +10,7 @@ mod children;
 mod earnings;
 mod join;
 pub(crate) mod live;
+mod member;
 mod plain;
 mod progress;
 mod report;
@@ -21,10 +22,12 @@ use crate::signals::{StopReason, wait_for_stop};
 use children::Children;
 use clap::Args;
 use earnings::Following;
+pub use join::{fund_from_faucet, own_address};
 use live::View;
+pub use member::{Member, member};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use progress::Progress;
-pub use setup::{Known, NETUID, known};
+pub use setup::{Known, NETUID, free_ports, known};
 use setup::{Network, Plan};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -129,6 +132,8 @@ impl LocalnetArgs {
         let mut children = Children::new(&network.dir, !self.no_restart);
         let mut progress = Progress::new(&network);
         let mut view = View::choose(self.json, &network, self.windows, begun);
+        let endpoint = network.chain_url();
+        view.tell(format!("to join by hand, in a folder of its own: templar setup --practice --set network.chain={endpoint}"));
         if let Some(who) = adversary::introduction(&network.nodes) {
             view.tell(who);
         }

@@ -23,7 +23,8 @@ use templar_wallet::{KeyType, Signer, WalletDir, WalletKey};
 pub const NETUID: Netuid = Netuid(3);
 /// Name of the bucket with the data set.
 const DATASET: &str = "dataset";
-const HOTKEY: &str = "default";
+/// The hotkey in each wallet of a local network.
+pub const HOTKEY: &str = "default";
 const CONFIG: &str = "localnet.json";
 const SHARD_TOKENS: u64 = 1 << 26;
 const HELD_OUT_SHARE: f64 = 0.02;
@@ -148,6 +149,17 @@ pub fn known(dir: &Path) -> miette::Result<Option<Known>> {
         store: local(config.store_port),
         validators: (0..config.validators).map(|i| format!("validator-{i}")).collect(),
     }))
+}
+
+/// The key of a bucket in the access file of the network in `dir`.
+///
+/// # Errors
+/// The access file is gone or damaged, or has no such bucket.
+pub fn credentials(dir: &Path, bucket: &str) -> miette::Result<Credentials> {
+    let file = AccessFile::load(&dir.join("access.json")).into_diagnostic()?;
+    let entry = file.buckets().iter().find(|entry| entry.name == bucket);
+    let entry = entry.ok_or_else(|| miette!("the access file of {} has no key for {bucket}", dir.display()))?;
+    Ok(Credentials { access_key_id: entry.access_key_id.clone(), secret: entry.secret.clone() })
 }
 
 /// The preparation of a network.
@@ -327,10 +339,7 @@ impl Network {
     /// # Errors
     /// The access file is gone or damaged.
     pub fn credentials(&self, bucket: &str) -> miette::Result<Credentials> {
-        let file = AccessFile::load(&self.dir.join("access.json")).into_diagnostic()?;
-        let entry = file.buckets().iter().find(|entry| entry.name == bucket);
-        let entry = entry.ok_or_else(|| miette!("the access file of {} has no key for {bucket}", self.dir.display()))?;
-        Ok(Credentials { access_key_id: entry.access_key_id.clone(), secret: entry.secret.clone() })
+        credentials(&self.dir, bucket)
     }
 
     /// Publishes the data set to its bucket, as anybody would; what is there already stays.
