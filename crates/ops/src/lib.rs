@@ -26,7 +26,7 @@
 //!
 //! * [`watch`]: a node as its journal, or a validator's sheets, tell it, and the figures by which health is judged;
 //! * [`diagnose`]: from there to a cause with evidence and what to do; [`alerts`]: thresholds with hysteresis, and who is told;
-//! * [`leaderboard`]: all miners of a network, and what separates one from the first.
+//! * [`leaderboard`]: all miners of a network, and what separates one from the first; [`metrics`]: what each figure means.
 //!
 //! What always holds: a check proves an effect (a byte written and read back, a signature verified), never a mere presence; what could not be
 //! examined is *skipped* and says where the cause is told, never passed; no secret's value is in a finding. Nothing here decides anything in a
@@ -45,6 +45,7 @@ pub mod economics;
 pub mod explain;
 pub mod facts;
 pub mod feed;
+mod foreign;
 pub mod gc;
 mod interval;
 pub mod judge;

@@ -79,7 +79,7 @@ fn finding(name: &'static str, urgency: Urgency, said: impl Into<String>) -> Fin
 }
 
 fn listed(places: &BTreeSet<String>) -> String {
-    places.iter().map(|place| crate::diagnose::case::cut(place)).collect::<Vec<_>>().join(", ")
+    places.iter().map(|place| crate::foreign::cut(place)).collect::<Vec<_>>().join(", ")
 }
 
 impl Seen {

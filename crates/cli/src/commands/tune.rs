@@ -232,9 +232,9 @@ fn panels(found: &Exploration) -> Vec<Panel> {
                 if *knob == Knob::TopK { format!("{:.0} B", point.object_bytes) } else { number(point.value) }
             };
             let (title, x) = match knob {
-                Knob::LearningRate => ("inner learning rate", "learning rate (red: usual)"),
-                Knob::MomentumDecay => ("decay of the residual", "momentum_decay (red: usual)"),
-                Knob::TopK => ("compression: the protocol's", "bytes of an object (red: usual)"),
+                Knob::LearningRate => ("inner learning rate", "learning rate"),
+                Knob::MomentumDecay => ("decay of the residual", "momentum_decay"),
+                Knob::TopK => ("compression: the protocol's", "bytes of an object"),
             };
             let points = points.map(|point| Point { label: label(point), y: point.loss.mean, half: point.loss.half, marked: point.usual });
             Panel { title: title.into(), x: x.into(), points: points.collect() }

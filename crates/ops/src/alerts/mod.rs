@@ -7,8 +7,9 @@ pub mod level;
 pub mod rules;
 pub mod sinks;
 
-use crate::diagnose::case::{Case, cut};
+use crate::diagnose::case::Case;
 use crate::diagnose::diagnose;
+use crate::foreign::cut;
 use crate::watch::NodeRecord;
 use level::{Event, Level};
 use rules::{Rule, Thresholds};

@@ -1,5 +1,6 @@
 //! What a cause is looked for in: one node, what validators say of it, and the nodes beside it.
 
+use crate::foreign::cut;
 use crate::watch::{Judged, NodeRecord, measures};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -55,12 +56,6 @@ impl Found {
         self.evidence.push(Evidence { line: line.into(), observed: cut(&observed.into()), expected: expected.into() });
         self
     }
-}
-
-/// Foreign text on one line, bounded: what peers and stores say is shown, never believed.
-pub fn cut(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A node that is to be diagnosed.

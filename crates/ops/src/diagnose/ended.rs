@@ -1,7 +1,8 @@
 //! Causes that a node names itself when it ends or cannot begin.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT, cut};
+use super::case::{Case, Certainty, Found, RECENT};
+use crate::foreign::cut;
 use templar_node::journal::trouble;
 
 /// The end of the process, or a recent warning, of this kind.

@@ -115,7 +115,7 @@ pub const OVERLAP: Cause = Cause {
         let others = |penalty: &templar_gauntlet::Penalty| own.as_ref().is_none_or(|own| !penalty.reason.contains(own));
         if let Some((validator, judged, penalty)) = last_penalties(case, &["replay"]).filter(|(.., penalty)| others(penalty)) {
             let line = format!("{} · judged in window {}", validator.name, judged.window);
-            let sentence = format!("penalised as a replay in window {}: {}", judged.window, super::case::cut(&penalty.reason));
+            let sentence = format!("penalised as a replay in window {}: {}", judged.window, crate::foreign::cut(&penalty.reason));
             return Some(Found::new(Certainty::Certain, sentence).with(line, format!("replay × {}", penalty.factor), "no penalty"));
         }
         let (validator, judged) = case.judged().into_iter().next()?;
@@ -125,7 +125,7 @@ pub const OVERLAP: Cause = Cause {
         let (last, check) = alike.first().filter(|_| alike.len() >= 2)?;
         let line = format!("{} · evaluated in window {}", validator.name, last.window);
         let sentence =
-            format!("in {} of its last judgements it shares the pay of one trainer: {}", alike.len(), super::case::cut(&check.reason));
+            format!("in {} of its last judgements it shares the pay of one trainer: {}", alike.len(), crate::foreign::cut(&check.reason));
         Some(Found::new(Certainty::Certain, sentence).with(line, format!("group {:.3}", check.observed), format!("{:.3}", check.required)))
     },
 };

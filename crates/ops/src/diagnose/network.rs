@@ -1,7 +1,8 @@
 //! Causes that lie in the network and not in the node.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT, cut};
+use super::case::{Case, Certainty, Found, RECENT};
+use crate::foreign::cut;
 use crate::watch::measures;
 use std::collections::BTreeMap;
 

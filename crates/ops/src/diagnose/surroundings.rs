@@ -1,7 +1,8 @@
 //! Causes around a node: chain, clock, data, bucket and link.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT, cut};
+use super::case::{Case, Certainty, Found, RECENT};
+use crate::foreign::cut;
 use crate::watch::{Trouble, measures};
 use templar_node::journal::trouble;
 use templar_protocol::Window;

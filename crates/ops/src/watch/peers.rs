@@ -107,8 +107,8 @@ impl PeerRow {
             kind if MISSING.contains(&kind) => self.missing += 1,
             _ => self.refused += 1,
         }
-        *self.kinds.entry(crate::diagnose::case::cut(kind)).or_default() += 1;
-        self.last_refusal = Some(LastRefusal { window: entry.window, why: crate::diagnose::case::cut(why) });
+        *self.kinds.entry(crate::foreign::cut(kind)).or_default() += 1;
+        self.last_refusal = Some(LastRefusal { window: entry.window, why: crate::foreign::cut(why) });
     }
 }
 

@@ -33,16 +33,16 @@ pub struct MonitorArgs {
     #[command(flatten)]
     nodes: NodesArgs,
     /// Look once, print, and end.
-    #[arg(long)]
+    #[arg(long, group = "once_or_list")]
     once: bool,
     /// List the figures that are shown, and those of journals, with their meanings, and show no node.
-    #[arg(long, conflicts_with = "once")]
+    #[arg(long, group = "once_or_list")]
     list: bool,
     /// With --list, print one of the handbook's pages.
     #[arg(long, hide = true, requires = "list", value_name = "PAGE")]
     markdown: Option<Page>,
     /// With --once or --list, print JSON.
-    #[arg(long)]
+    #[arg(long, requires = "once_or_list")]
     json: bool,
 }
 
@@ -61,9 +61,6 @@ impl MonitorArgs {
     pub fn run(self) -> miette::Result<()> {
         if self.list {
             return super::params::print(&self.catalogue()?);
-        }
-        if self.json && !self.once {
-            return Err(miette::miette!(help = "give --once as well", "JSON is printed of one look"));
         }
         let mut nodes = self.nodes.open()?;
         let mut watch = Watch::new(crate::config::load()?.alerts().clone());
