@@ -219,7 +219,7 @@ mod tests {
             let with = |more: &[&str]| dirs(&[&["templar"], command, more].concat());
             assert_eq!(with(&[]), [PathBuf::from("/d")], "{command:?}");
             assert_eq!(with(&["--dir", "e"]), [PathBuf::from("e")], "{command:?}");
-            assert_eq!(with(&["--validator", "http://h/b"]), [PathBuf::new(); 0], "{command:?}");
+            assert_eq!(with(&["--validator", "http://h/b"]), Vec::<PathBuf>::new(), "{command:?}");
         }
         let matches = parse(&["templar", "subnet", "price"]);
         let price = matches.subcommand().unwrap().1.subcommand().unwrap().1;
