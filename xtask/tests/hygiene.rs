@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "protocol",
     "wallet",
     "codec",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 18] = [
     "sim",
     "ops",
     "cli",
+    "fuzz",
 ];
 
 fn root() -> PathBuf {
