@@ -4,8 +4,11 @@
 //! step's exit code. The steps share one target directory, so nothing is built twice that need not be.
 
 mod crates;
+mod dist;
 mod docs;
+mod licences;
 mod peers;
+mod skill;
 mod steps;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +35,16 @@ enum Task {
     },
     /// Write the pages of the handbook that are made from the binary.
     Docs,
+    /// Build release archives with checksums, and the agent skill's zip, into target/dist.
+    Dist {
+        /// Only say which targets can be built here.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Judge the licences of all crates that the workspace builds with.
+    Licences,
+    /// Write the generated parts of the agent skill: what the binary knows, and the lines of anchors into the source.
+    Skill,
     /// Make the detection table, docs/attacks.md and attacks.json: every attack at three shares over 20 seeds.
     Attacks,
     /// Make the comparison of SparseLoCo with dense DiLoCo and AdamW, docs/sparseloco.md and sparseloco.json.
@@ -88,6 +101,13 @@ fn main() -> ExitCode {
         Task::Chain { what } => steps::chain(&what.arguments()),
         Task::Fuzz { arguments } => steps::fuzz(&arguments),
         Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
+        Task::Dist { dry_run: true } => {
+            print!("{}", dist::describe());
+            Ok(())
+        }
+        Task::Dist { dry_run: false } => dist::dist().map_err(|message| steps::Failure { message, code: 1 }),
+        Task::Licences => licences::check().map_err(|message| steps::Failure { message, code: 1 }),
+        Task::Skill => skill::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Attacks => steps::table("attacks"),
         Task::Sparseloco => steps::table("sparseloco"),
         Task::Crates => crates::check().map_err(|message| steps::Failure { message, code: 1 }),

@@ -1,8 +1,8 @@
 //! The steps of `cargo xtask test`, cheapest first; the tests themselves come last, so that their summary closes the log.
 
-use crate::{crates, peers};
+use crate::{crates, licences, peers};
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -24,6 +24,7 @@ pub fn test() -> Result<(), Failure> {
     log.step("test runner", || ensure(&["nextest"], &["install", "cargo-nextest", "--locked", "--version", NEXTEST_VERSION]))?;
     log.step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     log.step("number of crates", || crates::check().map_err(|message| Failure { message, code: 1 }))?;
+    log.step("licences", || licences::check().map_err(|message| Failure { message, code: 1 }))?;
     log.step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     log.step("documentation", || run(command("cargo", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings")))?;
     log.step("build of the tests", || cargo(&["nextest", "run", "--workspace", "--no-run"]))?;
@@ -47,11 +48,23 @@ pub fn engine() -> Result<(), Failure> {
     // An absolute path, because cargo may have been started below the root.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let engines = root.join("target").join("engines").to_string_lossy().into_owned();
-    let install = ["run", "--quiet", "--package", "templar", "--", "engine", "install", "cpu", "--yes", "--dir", &engines];
-    cargo(&install).map_err(|failure| {
+    let binary = binary()?;
+    let installed = run(&mut command(&binary.to_string_lossy(), &["engine", "install", "cpu", "--yes", "--dir", &engines]));
+    installed.map_err(|failure| {
         let message = format!("{}; {}=1 leaves out the tests that need the plugin", failure.message, PLUGIN_SETTINGS[0]);
         Failure { message, ..failure }
     })
+}
+
+/// The binary, built with the features of the whole workspace, as the tests are: with its own alone, half of the dependencies would be built twice.
+///
+/// # Errors
+/// It does not build.
+pub fn binary() -> Result<PathBuf, Failure> {
+    cargo(&["build", "--quiet", "--workspace", "--bin", "templar"])?;
+    let own = std::env::current_exe()
+        .map_err(|error| Failure { message: format!("the place of this program is not known: {error}"), code: 1 })?;
+    Ok(own.with_file_name("templar"))
 }
 
 /// Runs what the development chain endures, as a release build.

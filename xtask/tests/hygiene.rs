@@ -20,6 +20,7 @@ const LAYERS: [&str; 19] = [
     "subtensor",
     "node",
     "sim",
+    "rent",
     "ops",
     "cli",
     "fuzz",

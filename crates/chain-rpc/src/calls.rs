@@ -116,6 +116,10 @@ fn subtensor(call: Subtensor) -> Call {
         Subtensor::swap_hotkey { hotkey, new_hotkey, netuid } => {
             Call::SwapHotkey { hotkey: hotkey.into(), new_hotkey: new_hotkey.into(), netuid: netuid.map(Netuid) }
         }
+        Subtensor::announce_coldkey_swap { new_coldkey_hash } => Call::AnnounceColdkeySwap { hash: new_coldkey_hash.0 },
+        Subtensor::swap_coldkey_announced { new_coldkey } => Call::SwapColdkeyAnnounced { new_coldkey: new_coldkey.into() },
+        Subtensor::clear_coldkey_swap_announcement => Call::ClearColdkeySwap {},
+        Subtensor::dispute_coldkey_swap => Call::DisputeColdkeySwap {},
         Subtensor::schedule_swap_coldkey { new_coldkey } => Call::ScheduleColdkeySwap { new_coldkey: new_coldkey.into() },
         Subtensor::set_identity { name, url, github_repo, image, discord, description, additional } => {
             Call::SetIdentity { identity: Identity { name, url, github_repo, image, discord, description, additional } }

@@ -9,7 +9,7 @@ use crate::{
     storage::{Args, Hashed, PalletStorage, Part, Storage},
     view::View,
 };
-use templar_chain::Scheduler;
+use templar_chain::RuntimeOptions;
 
 const PLAIN: &[(Part, Hashed)] = &[];
 const NETUID: &[(Part, Hashed)] = &[(Part::Netuid, Hashed::Identity)];
@@ -27,10 +27,10 @@ const HOTKEY_COLDKEY_NETUID: &[(Part, Hashed)] =
 const BLOCK: &[(Part, Hashed)] = &[(Part::Block, Hashed::Twox)];
 const ROUND: &[(Part, Hashed)] = &[(Part::Number, Hashed::Blake)];
 
-/// The storage of a chain with this scheduler, which decides about some entries.
-pub fn storage(scheduler: Scheduler) -> Storage {
-    let mut subtensor = subnets::entries(scheduler);
-    subtensor.extend(neurons::entries(scheduler));
+/// The storage of a chain that behaves like this, which decides about some entries.
+pub fn storage(options: &RuntimeOptions) -> Storage {
+    let mut subtensor = subnets::entries(options.scheduler);
+    subtensor.extend(neurons::entries(options));
     Storage::new(vec![
         PalletStorage { name: "System", entries: system::system() },
         PalletStorage { name: "Timestamp", entries: system::timestamp() },
@@ -76,6 +76,10 @@ fn each_hotkey(view: &View) -> Vec<Args> {
 fn each_coldkey(view: &View) -> Vec<Args> {
     let coldkeys: std::collections::BTreeSet<_> = view.state().body.owners.values().collect();
     coldkeys.into_iter().map(|account| Args { account: *account, ..Args::default() }).collect()
+}
+
+fn each_announced(view: &View) -> Vec<Args> {
+    view.state().body.coldkey_announcements.keys().map(|account| Args { account: *account, ..Args::default() }).collect()
 }
 
 fn each_staked_hotkey(view: &View) -> Vec<Args> {

@@ -141,6 +141,11 @@ fn converted(event: &Event) -> Vec<RuntimeEvent> {
         Event::ColdkeySwapped { old, new, cost } => {
             subtensor(Subtensor::ColdkeySwapped { old_coldkey: old.into(), new_coldkey: new.into(), swap_cost: cost })
         }
+        Event::ColdkeySwapAnnounced { who, hash } => {
+            subtensor(Subtensor::ColdkeySwapAnnounced { who: who.into(), new_coldkey_hash: H256(hash) })
+        }
+        Event::ColdkeySwapCleared { who } => subtensor(Subtensor::ColdkeySwapCleared { who: who.into() }),
+        Event::ColdkeySwapDisputed { who } => subtensor(Subtensor::ColdkeySwapDisputed { coldkey: who.into() }),
         Event::IdentitySet { who } => subtensor(Subtensor::ChainIdentitySet(who.into())),
     }
 }

@@ -28,7 +28,7 @@ use frame_metadata::{
 use parity_scale_codec::{Compact, Encode as _};
 use scale_info::{IntoPortable as _, MetaType, PortableRegistry, Registry, TypeDef, TypeInfo, meta_type};
 use std::collections::BTreeMap;
-use templar_chain::RuntimeOptions;
+use templar_chain::{ColdkeySwaps, RuntimeOptions};
 
 /// The formats that are served, the newest last.
 pub const FORMATS: [u32; 3] = [14, 15, 16];
@@ -115,6 +115,7 @@ fn pallets(options: &RuntimeOptions, block_ms: u64) -> Vec<Pallet> {
             constants: vec![
                 constant("InitialTempo", 360u16),
                 constant("KeySwapCost", 100_000_000u64),
+                constant("KeySwapOnSubnetCost", 1_000_000u64),
                 constant("InitialServingRateLimit", 50u64),
                 constant("InitialTxRateLimit", 0u64),
             ],
@@ -206,7 +207,7 @@ impl Parts<'_> {
         let pallets: Vec<v14::PalletMetadata> = pallets;
         let pallets = registry.map_into_portable(pallets);
         let ty = registry.register_type(&meta_type::<Runtime>());
-        let metadata = v14::RuntimeMetadataV14 { types: renamed(registry), pallets, extrinsic, ty };
+        let metadata = v14::RuntimeMetadataV14 { types: self.types(registry), pallets, extrinsic, ty };
         RuntimeMetadataPrefixed::from(metadata).encode()
     }
 
@@ -271,7 +272,7 @@ impl Parts<'_> {
         let apis = registry.map_into_portable(APIS.iter().map(api_15));
         let outer_enums = outer_enums().into_portable(&mut registry);
         let custom = CustomMetadata { map: BTreeMap::new() };
-        let metadata = v15::RuntimeMetadataV15 { types: renamed(registry), pallets, extrinsic, ty, apis, outer_enums, custom };
+        let metadata = v15::RuntimeMetadataV15 { types: self.types(registry), pallets, extrinsic, ty, apis, outer_enums, custom };
         RuntimeMetadataPrefixed::from(metadata).encode()
     }
 
@@ -310,7 +311,7 @@ impl Parts<'_> {
         let apis = registry.map_into_portable(APIS.iter().map(api_16));
         let outer_enums = outer_enums().into_portable(&mut registry);
         let custom = CustomMetadata { map: BTreeMap::new() };
-        let metadata = v16::RuntimeMetadataV16 { types: renamed(registry), pallets, extrinsic, apis, outer_enums, custom };
+        let metadata = v16::RuntimeMetadataV16 { types: self.types(registry), pallets, extrinsic, apis, outer_enums, custom };
         RuntimeMetadataPrefixed::from(metadata).encode()
     }
 
@@ -340,6 +341,36 @@ impl Parts<'_> {
             docs: vec![],
             deprecation_info: current(),
         }
+    }
+}
+
+/// Calls of the subtensor pallet that only runtimes with announced swaps of coldkeys have.
+const ANNOUNCED_SWAPS: [&str; 4] =
+    ["announce_coldkey_swap", "swap_coldkey_announced", "dispute_coldkey_swap", "clear_coldkey_swap_announcement"];
+
+impl Parts<'_> {
+    /// The types, without the segments under which this crate keeps the runtime's, and without the calls that this runtime does not have.
+    fn types(&self, registry: Registry) -> PortableRegistry {
+        let mut types = PortableRegistry::from(registry);
+        let here = env!("CARGO_CRATE_NAME");
+        for portable in &mut types.types {
+            let segments = &mut portable.ty.path.segments;
+            if segments.first().is_some_and(|first| first == here) {
+                let ours = |segment: &String| matches!(segment.as_str(), "runtime" | "primitives" | "apis" | "subnets");
+                *segments = segments.iter().skip(1).skip_while(|segment| ours(segment)).cloned().collect();
+            }
+            if self.options.coldkey_swaps == ColdkeySwaps::Scheduled
+                && *segments == ["pallet_subtensor", "pallet", "Call"]
+                && let TypeDef::Variant(calls) = &mut portable.ty.type_def
+            {
+                calls.variants.retain(|call| !ANNOUNCED_SWAPS.contains(&call.name.as_str()));
+            }
+            // Python clients tell an error by its name only where there is a text about it.
+            if let (Some("Error"), TypeDef::Variant(errors)) = (segments.last().map(String::as_str), &mut portable.ty.type_def) {
+                errors.variants.iter_mut().for_each(|error| error.docs = vec![in_words(&error.name)]);
+            }
+        }
+        types
     }
 }
 
@@ -384,25 +415,6 @@ fn api_16(api: &Api) -> v16::RuntimeApiMetadata {
         version: Compact(api.version),
         deprecation_info: ItemDeprecationInfo::NotDeprecated,
     }
-}
-
-/// The types, without the segments under which this crate keeps the runtime's.
-fn renamed(registry: Registry) -> PortableRegistry {
-    let mut types = PortableRegistry::from(registry);
-    let here = env!("CARGO_CRATE_NAME");
-    for portable in &mut types.types {
-        let segments = &mut portable.ty.path.segments;
-        if segments.first().is_some_and(|first| first == here) {
-            let ours = |segment: &String| matches!(segment.as_str(), "runtime" | "primitives" | "apis" | "subnets");
-            *segments = segments.iter().skip(1).skip_while(|segment| ours(segment)).cloned().collect();
-        }
-        // Python clients tell an error by its name only where there is a text about it.
-        if let (Some("Error"), TypeDef::Variant(errors)) = (portable.ty.path.segments.last().map(String::as_str), &mut portable.ty.type_def)
-        {
-            errors.variants.iter_mut().for_each(|error| error.docs = vec![in_words(&error.name)]);
-        }
-    }
-    types
 }
 
 /// `NotEnoughStake` as "Not enough stake."

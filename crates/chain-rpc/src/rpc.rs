@@ -52,7 +52,7 @@ impl Face {
             return Err(ChainError::Unsupported { what: format!("showing the genesis hash of a public network, {genesis}") });
         }
         let runtime = chain.runtime();
-        let storage = entries::storage(runtime.scheduler);
+        let storage = entries::storage(&runtime);
         let metadata = Metadata::new(&runtime, chain.block_time().interval_ms(), &storage);
         Ok(Self { inner: Arc::new(Inner { chain, storage, metadata, permissions }) })
     }

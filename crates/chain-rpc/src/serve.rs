@@ -1,4 +1,4 @@
-//! The face on a listener: JSON-RPC over WebSocket and over HTTP at `/`, beside the plain HTTP face of [`templar_chain::server`].
+//! The face on a listener: JSON-RPC over WebSocket and over HTTP at `/`, beside the control of paced time in [`templar_chain::server`].
 
 use crate::rpc::{Face, Permissions, REQUEST_BYTES_MAX, Session, handle};
 use axum::{
@@ -32,7 +32,7 @@ struct App {
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves `chain` on `listener` until `shutdown` resolves: its Substrate face, and the plain HTTP face with its paced time.
+/// Serves `chain` on `listener` until `shutdown` resolves: its Substrate face, and the control of its time when that is paced.
 ///
 /// # Errors
 /// As [`server::serve`]; `Unsupported` also when control is permitted on a listener that is not loopback, or the chain shows the genesis of
@@ -54,7 +54,7 @@ pub async fn serve(
         shutdown.await;
         stop.send_replace(true);
     };
-    server::serve_with(chain, listener, paced, router(app), shutdown).await
+    server::serve(chain, listener, paced, router(app), shutdown).await
 }
 
 fn router(app: App) -> Router {

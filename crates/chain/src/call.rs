@@ -141,6 +141,21 @@ pub enum Call {
         /// The other coldkey.
         new_coldkey: AccountId,
     },
+    /// Announces the move of all that the signer has to another coldkey, by that one's hash.
+    AnnounceColdkeySwap {
+        /// BLAKE2-256 of the other coldkey.
+        #[serde(with = "hex::serde")]
+        hash: [u8; 32],
+    },
+    /// Does the move that was announced.
+    SwapColdkeyAnnounced {
+        /// The other coldkey.
+        new_coldkey: AccountId,
+    },
+    /// Takes the announcement back.
+    ClearColdkeySwap {},
+    /// Freezes the signer's account, since the announcement is not its owner's.
+    DisputeColdkeySwap {},
     /// Begins a subnet that the signer owns.
     RegisterNetwork {
         /// The owner's hotkey.

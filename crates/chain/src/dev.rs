@@ -245,7 +245,7 @@ fn start_ms(config: &GenesisConfig, time: BlockTime) -> u64 {
 }
 
 /// A call that the chain took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Submitted {
     /// The transaction and its block.
     pub tx: TxReport,

@@ -60,6 +60,12 @@ pub enum Event {
     ColdkeySwapScheduled { old: AccountId, new: AccountId, block: u64, cost: u64 },
     /// Everything moved to another coldkey.
     ColdkeySwapped { old: AccountId, new: AccountId, cost: u64 },
+    /// The move of everything to a coldkey of this hash was announced.
+    ColdkeySwapAnnounced { who: AccountId, hash: [u8; 32] },
+    /// The announcement was taken back.
+    ColdkeySwapCleared { who: AccountId },
+    /// The announcement was disputed.
+    ColdkeySwapDisputed { who: AccountId },
     /// A coldkey told who it is.
     IdentitySet { who: AccountId },
 }

@@ -48,6 +48,25 @@ pub enum Scheduler {
     Stateful,
 }
 
+/// How all that a coldkey has moves to another coldkey.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColdkeySwaps {
+    /// As runtimes 365 and 425: one call names the other coldkey, and the chain moves everything by itself later.
+    #[default]
+    Scheduled,
+    /// As the main network from October 2026 on: the hash of the other coldkey is announced, and a second call does the move. Until then
+    /// the announcement can be taken back or disputed, and the coldkey can do nothing else.
+    Announced,
+}
+
+impl ColdkeySwaps {
+    /// Whether this is the default, which is not written down.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How the runtime behaves and shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -60,11 +79,20 @@ pub struct RuntimeOptions {
     pub max_epochs_per_block: u8,
     /// Seconds from one round of the beacon to the next, at least 1.
     pub beacon_period_s: u32,
+    /// How coldkeys are swapped.
+    #[serde(skip_serializing_if = "ColdkeySwaps::is_default")]
+    pub coldkey_swaps: ColdkeySwaps,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { scheduler: Scheduler::Stateful, fee_wrapper: false, max_epochs_per_block: 32, beacon_period_s: 3 }
+        Self {
+            scheduler: Scheduler::Stateful,
+            fee_wrapper: false,
+            max_epochs_per_block: 32,
+            beacon_period_s: 3,
+            coldkey_swaps: ColdkeySwaps::Scheduled,
+        }
     }
 }
 

@@ -1,20 +1,38 @@
-//! Requests to a served chain: bounded answers, and repeated tries with growing pauses until a deadline.
+//! Requests to the face that controls paced time: bounded answers, and repeated tries with growing pauses until a deadline.
 
-use crate::{
-    error::{ChainError, Result},
-    query::Reply,
-};
-use serde::Serialize;
+use crate::error::{ChainError, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{future::Future, time::Duration};
 use tokio::time::Instant;
 
 /// The largest answer, bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// The longest line of a stream, bytes.
 const LINE_BYTES_MAX: usize = 16 << 10;
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// What was asked for.
+    Ok(Value),
+    /// Why not.
+    Refused(ChainError),
+}
+
+impl Reply {
+    /// The reply that tells `result`.
+    pub fn of<T: Serialize>(result: Result<T>) -> Self {
+        let value = |answer: T| serde_json::to_value(answer).map_err(|e| ChainError::Unsupported { what: format!("this answer: {e}") });
+        match result.and_then(value) {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Refused(error),
+        }
+    }
+}
 
 /// Pauses between tries: each twice the one before, up to a second.
 #[derive(Debug)]
@@ -67,13 +85,10 @@ impl Http {
         self.transport(cause, !e.is_builder())
     }
 
-    /// Posts `body` once and reads the reply. `timeout` of `None` waits as long as the server holds the connection.
-    pub async fn post(&self, path: &str, body: &impl Serialize, timeout: Option<Duration>) -> Result<Value> {
+    /// Posts `body` once and reads the reply, for which it waits as long as the server holds the connection.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value> {
         let body = serde_json::to_vec(body).map_err(|e| self.transport(e, false))?;
-        let mut request = self.client.post(format!("{}{path}", self.base)).header("content-type", "application/json").body(body);
-        if let Some(timeout) = timeout {
-            request = request.timeout(timeout);
-        }
+        let request = self.client.post(format!("{}{path}", self.base)).header("content-type", "application/json").body(body);
         let mut response = request.send().await.map_err(|e| self.failed(&e))?;
         let status = response.status();
         if status == reqwest::StatusCode::SERVICE_UNAVAILABLE {

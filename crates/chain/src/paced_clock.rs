@@ -243,6 +243,6 @@ async fn work(
 
 async fn sleep(http: &Http, session: &str, incarnation: u64, until_ms: u64) -> Result<PaceTime> {
     let request = SleepRequest { session: session.into(), incarnation, until_ms };
-    let answer = http.post("/pace", &request, None).await?;
+    let answer = http.post("/pace", &request).await?;
     serde_json::from_value(answer).map_err(|e| http.transport(format!("the time cannot be read: {e}"), true))
 }

@@ -273,6 +273,44 @@ fn hotkeys_and_coldkeys_move_with_all_they_have() {
 }
 
 #[test]
+fn a_coldkey_that_is_announced_by_its_hash_moves_by_a_second_call() {
+    let mut config = config();
+    let scheduled = Bench::new(&config).send(100, Call::AnnounceColdkeySwap { hash: [1; 32] });
+    assert_eq!(scheduled, Some("CallDisabled".into()), "not with the older runtimes");
+    config.runtime.coldkey_swaps = crate::ColdkeySwaps::Announced;
+    let mut bench = Bench::new(&config);
+    let announce = |new: u8| Call::AnnounceColdkeySwap { hash: crate::blake2_256(&id(new).0).0 };
+    let swap = |new: u8| Call::SwapColdkeyAnnounced { new_coldkey: id(new) };
+    assert_eq!(bench.send(100, Call::ScheduleColdkeySwap { new_coldkey: id(150) }), Some("Deprecated".into()));
+    assert_eq!(bench.send(100, swap(150)), Some("ColdkeySwapAnnouncementNotFound".into()));
+    assert_eq!(bench.send(100, announce(150)), None);
+    bench.blocks(1);
+    assert_eq!(bench.0.state().free(&id(100)), 9_900_000_000);
+    assert_eq!(bench.pool(100, Call::Transfer { to: id(1), amount: 5_000 }), 0, "nothing else meanwhile");
+    assert_eq!(bench.send(100, announce(151)), Some("ColdkeySwapReannouncedTooEarly".into()));
+    assert_eq!(bench.send(100, Call::ClearColdkeySwap {}), Some("ColdkeySwapClearTooEarly".into()));
+    assert_eq!(bench.send(100, swap(150)), Some("ColdkeySwapTooEarly".into()));
+    bench.blocks(125);
+    assert_eq!(bench.send(100, swap(151)), Some("AnnouncedColdkeyHashDoesNotMatch".into()));
+    assert_eq!(bench.send(100, announce(152)), None, "a later announcement replaces the first and is free");
+    bench.blocks(125);
+    assert_eq!(bench.send(100, Call::ClearColdkeySwap {}), None);
+    assert_eq!(bench.send(100, announce(150)), None);
+    bench.blocks(101);
+    assert_eq!(bench.send(100, swap(150)), None);
+    bench.blocks(1);
+    let state = bench.0.state();
+    assert_eq!((state.free(&id(100)), state.free(&id(150))), (0, 9_800_000_000));
+    assert_eq!(state.body.owners[&id(0)], id(150));
+    assert!(state.body.coldkey_announcements.is_empty());
+    // Who disputes freezes the account.
+    assert_eq!(bench.send(101, announce(160)), None);
+    assert_eq!(bench.send(101, Call::DisputeColdkeySwap {}), None);
+    bench.blocks(130);
+    assert_eq!(bench.pool(101, swap(160)), 21);
+}
+
+#[test]
 fn identities_hotkeys_and_subnets_belong_to_their_coldkeys() {
     let mut bench = Bench::new(&config());
     let identity = Identity { name: b"one".to_vec(), ..Identity::default() };

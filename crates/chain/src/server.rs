@@ -1,70 +1,58 @@
-//! The development chain over HTTP: a small face for networks on one machine, without consensus and with one author. A Substrate RPC
-//! face will take its place.
+//! The development chain on a listener: its blocks in their time, and the face by which a paced network controls that time.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /call` with a [`SignedCall`] | [`Reply`] of [`Submitted`](crate::Submitted) |
-//! | `POST /query` with a [`Query`] | [`Reply`] of the value asked for |
-//! | `GET /heads?from=N` | blocks as they are closed, one JSON object a line |
-//! | `GET /pace`, `GET /pace/{name}`, `POST /pace`, `POST /pace/expect` | paced time |
+//! | `GET /pace/{name}` | a participant's stay: one line with the time, then a stream that is open as long as it stays |
+//! | `POST /pace` with a [`SleepRequest`] | the time at which the participant was woken |
+//! | `GET /pace`, `POST /pace/expect` | where pacing stands; how many participants must be there |
 //!
-//! Requests have a size limit and streams a number limit. Bind it to loopback: whoever reaches it may read everything and pace the chain.
+//! This is no way to read the chain or to act on it: that is what its JSON-RPC is for, which is served on the same listener. Requests have a
+//! size limit and stays a number limit. A chain that is not paced refuses all of it; whoever reaches a paced one may stop its time.
 
 use crate::{
-    call::SignedCall,
     dev::{BlockTime, DevChain},
     error::{ChainError, Result},
+    http::Reply,
     pace::{Pacer, Presence, SleepRequest},
-    query::{Query, Reply, answer},
 };
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Query as Parameters, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::ListenerExt as _,
 };
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
-use templar_protocol::BlockNumber;
 use tokio::{
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
-/// The largest request, bytes: a full row of weights in JSON fits many times.
-const REQUEST_BYTES_MAX: usize = 256 << 10;
-/// Streams open at once.
+/// The largest request, bytes.
+const REQUEST_BYTES_MAX: usize = 4 << 10;
+/// Stays open at once.
 const STREAMS_MAX: usize = 512;
 /// How long open answers may take after the server was asked to stop.
 const DRAIN: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 struct App {
-    chain: DevChain,
     pacer: Option<Pacer>,
     streams: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves `chain` on `listener` until `shutdown` resolves, then lets open answers end. With `paced`, time is virtual and goes on when
-/// that many participants sleep; else a chain with an interval closes a block every interval.
+/// Serves `chain` on `listener` until `shutdown` resolves, then lets open answers end: the routes of `beside`, and paced time. With `paced`,
+/// time is virtual and goes on when that many participants sleep; else a chain with an interval closes a block every interval.
 ///
 /// # Errors
 /// [`ChainError::Store`] when the chain's disk fails, `Unsupported` when `paced` does not fit the chain's kind of time, `Transport`
 /// when the listener fails.
-pub async fn serve(chain: DevChain, listener: TcpListener, paced: Option<usize>, shutdown: impl Future<Output = ()>) -> Result<()> {
-    serve_with(chain, listener, paced, Router::new(), shutdown).await
-}
-
-/// [`serve`] with another face beside this one, at paths of its own.
-///
-/// # Errors
-/// Those of [`serve`].
-pub async fn serve_with(
+pub async fn serve(
     chain: DevChain,
     listener: TcpListener,
     paced: Option<usize>,
@@ -79,7 +67,7 @@ pub async fn serve_with(
     let streams = Arc::new(Semaphore::new(STREAMS_MAX));
     // Answers are small and waited for. Where the option cannot be set, they are only slower.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let app = App { chain: chain.clone(), pacer: pacer.clone(), streams, stopping: stopping.clone() };
+    let app = App { pacer: pacer.clone(), streams, stopping: stopping.clone() };
     let server = axum::serve(listener, router(app).merge(beside)).with_graceful_shutdown(stopped(stopping)).into_future();
     tokio::pin!(server);
     let time = async {
@@ -113,13 +101,10 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 fn router(app: App) -> Router {
     Router::new()
-        .route("/call", post(call))
-        .route("/query", post(query))
-        .route("/heads", get(heads))
         .route("/pace", get(pace_status).post(pace_sleep))
         .route("/pace/expect", post(pace_expect))
         .route("/pace/{name}", get(pace_join))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this address: see /call, /query, /heads and /pace") })
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this address: JSON-RPC is at /, paced time at /pace") })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(app)
 }
@@ -143,51 +128,9 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &Bytes) -> Result<T, Box<Response>>
         .map_err(|e| Box::new(refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("a request that cannot be read: {e}"))))
 }
 
-async fn call(State(app): State<App>, body: Bytes) -> Response {
-    match parse::<SignedCall>(&body) {
-        Ok(signed) => reply(app.chain.submit(&signed)),
-        Err(refusal) => *refusal,
-    }
-}
-
-async fn query(State(app): State<App>, body: Bytes) -> Response {
-    match parse::<Query>(&body) {
-        Ok(query) => reply(answer(&app.chain, query).await),
-        Err(refusal) => *refusal,
-    }
-}
-
-/// One JSON object a line, until the server stops. The permit is held as long as the stream.
-fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static, permit: OwnedSemaphorePermit, app: App) -> Response {
-    let lines = items.filter_map(move |item| {
-        let _held = &permit;
-        let line = serde_json::to_vec(&item).ok().map(|mut line| {
-            line.push(b'\n');
-            Ok::<_, Infallible>(line)
-        });
-        std::future::ready(line)
-    });
-    let body = Body::from_stream(lines.take_until(stopped(app.stopping)));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-}
-
 fn permit(app: &App) -> Result<OwnedSemaphorePermit, Box<Response>> {
     let full = |_| Box::new(refuse(StatusCode::SERVICE_UNAVAILABLE, format!("more than {STREAMS_MAX} streams at once: close some")));
     Arc::clone(&app.streams).try_acquire_owned().map_err(full)
-}
-
-#[derive(Deserialize)]
-struct From {
-    from: Option<BlockNumber>,
-}
-
-async fn heads(State(app): State<App>, Parameters(From { from }): Parameters<From>) -> Response {
-    let permit = match permit(&app) {
-        Ok(permit) => permit,
-        Err(refusal) => return *refusal,
-    };
-    let from = from.unwrap_or_else(|| app.chain.best().number);
-    lines(app.chain.blocks_from(from), permit, app)
 }
 
 fn pacer(app: &App) -> Result<&Pacer> {
@@ -235,13 +178,19 @@ async fn pace_join(State(app): State<App>, Path(name): Path<String>) -> Response
         Ok(presence) => presence,
         Err(error) => return reply::<()>(Err(error)),
     };
-    // The first line tells the time; then the stream stays open and silent until either side goes.
-    let stay = futures::stream::unfold((presence, true), |(mut presence, first): (Presence, bool)| async move {
-        if !first {
-            presence.replaced().await;
-            return None;
-        }
-        Some((presence.time, (presence, false)))
-    });
-    lines(stay, permit, app)
+    let first = match serde_json::to_vec(&presence.time) {
+        Ok(line) => [line, b"\n".to_vec()].concat(),
+        Err(e) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("the time cannot be written: {e}")),
+    };
+    // The first line tells the time; then the stream stays open and silent until either side goes. The permit is held as long as the stream.
+    let told = futures::stream::iter([Ok::<_, Infallible>(first)]);
+    let stay = futures::stream::once(stay(presence, permit)).filter_map(std::future::ready);
+    let body = Body::from_stream(told.chain(stay).take_until(stopped(app.stopping)));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Says nothing, and ends when another stream takes over the name.
+async fn stay(mut presence: Presence, _permit: OwnedSemaphorePermit) -> Option<Result<Vec<u8>, Infallible>> {
+    presence.replaced().await;
+    None
 }

@@ -207,6 +207,23 @@ impl Subnet {
     }
 }
 
+/// Blocks from the announcement of another coldkey to the move. The main network waits five days.
+pub const COLDKEY_SWAP_BLOCKS: u64 = 100;
+/// Blocks from when a move may be done to when its announcement may be replaced or taken back. The main network waits a day.
+pub const COLDKEY_REANNOUNCEMENT_BLOCKS: u64 = 20;
+
+/// The announcement of a move to another coldkey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// BLAKE2-256 of the other coldkey.
+    #[serde(with = "hex::serde")]
+    pub hash: [u8; 32],
+    /// The block from which on the move may be done.
+    pub block: u64,
+    /// The block in which it was disputed.
+    pub disputed: Option<u64>,
+}
+
 /// What changes with transactions and epochs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Body {
@@ -222,6 +239,9 @@ pub struct Body {
     pub identities: BTreeMap<AccountId, Identity>,
     /// Moves to another coldkey that are announced: the new coldkey and the block.
     pub coldkey_swaps: BTreeMap<AccountId, (AccountId, u64)>,
+    /// Moves to another coldkey of which only its hash is known, where the runtime wants that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coldkey_announcements: BTreeMap<AccountId, Announcement>,
     /// The subnets.
     pub subnets: BTreeMap<Netuid, Subnet>,
 }

@@ -73,7 +73,7 @@ mod tests {
         let digest = Digest::default();
         let joined = Entry::Joined { run: digest, window: Window(7), global_step: GlobalStep(3), state_digest: digest };
         assert!(state_of(&joined).unwrap().starts_with("READY=1\n"));
-        assert_eq!(state_of(&Entry::Warning { text: "slow".into() }), None);
+        assert_eq!(state_of(&Entry::Warning { kind: String::new(), text: "slow".into() }), None);
     }
 
     #[test]

@@ -40,6 +40,35 @@ fn the_page_of_checks_is_the_binarys_own() {
 }
 
 #[test]
+fn every_error_code_has_a_section() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let page = std::fs::read_to_string(root.join("docs/errors.md")).expect("the page exists");
+    let mut folders = vec![root.join("crates/cli/src"), root.join("crates/ops/src")];
+    let mut codes = std::collections::BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                codes.extend(text.split("\"templar::").skip(1).filter_map(|rest| rest.split('"').next().map(str::to_owned)));
+            }
+        }
+    }
+    assert!(codes.contains("settings") && codes.contains("not_registered"), "{codes:?}");
+    for code in codes {
+        assert!(page.contains(&format!("## `templar::{code}`")), "docs/errors.md has no section for templar::{code}");
+    }
+    for section in page.lines().filter_map(|line| line.strip_prefix("## `templar::")) {
+        let source = format!("\"templar::{}\"", section.trim_end_matches('`'));
+        let cli = root.join("crates/cli/src");
+        let known = ["config.rs", "commands/node.rs", "main.rs"]
+            .iter()
+            .any(|file| std::fs::read_to_string(cli.join(file)).is_ok_and(|text| text.contains(&source)));
+        assert!(known, "docs/errors.md has a section for {section}, which nothing gives");
+    }
+}
+
+#[test]
 fn both_ways_to_start_the_binary_are_seen() {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     for line in ["templar a --b", "target/release/templar a --b", "cargo run --release -- a --b", "cargo run -p templar -- a --b"] {

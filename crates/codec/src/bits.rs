@@ -5,7 +5,7 @@
 
 /// Runs `work` compiled for the best instruction set of this machine. Results do not depend on which one that is.
 #[inline(always)]
-pub(crate) fn simd<R>(work: impl FnOnce() -> R) -> R {
+pub fn simd<R>(work: impl FnOnce() -> R) -> R {
     struct Op<F>(F);
     impl<R, F: FnOnce() -> R> pulp::WithSimd for Op<F> {
         type Output = R;

@@ -26,6 +26,7 @@ pub mod sketch;
 mod tests;
 
 pub use aggregate::{Aggregated, SparseUpdate, aggregate, norms, sparse_update};
+pub use bits::simd;
 pub use compress::{Compressed, Stats, compress, give_back};
 pub use container::{Expect, HEADER_BYTES, Header, Opened, max_object_bytes, open, seal, seal_holds};
 pub use describe::describe;

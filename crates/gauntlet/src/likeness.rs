@@ -41,10 +41,12 @@ struct Shelf {
     window: Window,
     sent: Vec<Sent>,
     sum: Vec<f32>,
+    /// Of each object, in order.
+    within: Vec<Within>,
 }
 
 /// Inner products of one object of a shelf with its shelf.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Within {
     /// With the sum of all.
     with_sum: f64,
@@ -61,12 +63,26 @@ impl Shelf {
         for entry in &sent {
             sum.iter_mut().zip(entry.sketch.values()).for_each(|(sum, value)| *sum += f64::from(*value));
         }
-        Self { window, sent, sum: sum.into_iter().map(|sum| sum as f32).collect() }
+        let sum: Vec<f32> = sum.into_iter().map(|sum| sum as f32).collect();
+        let sum_squared = dot(&sum, &sum);
+        let within = sent.iter().map(|sent| Within { with_sum: dot(sent.sketch.values(), &sum), sum_squared }).collect();
+        Self { window, sent, sum, within }
     }
+}
 
-    fn within(&self) -> Vec<Within> {
-        let sum_squared = dot(&self.sum, &self.sum);
-        self.sent.iter().map(|sent| Within { with_sum: dot(sent.sketch.values(), &self.sum), sum_squared }).collect()
+/// An earlier shelf beside the newest, with what does not depend on the object that is compared.
+struct Earlier<'a> {
+    shelf: &'a Shelf,
+    /// Inner product of both sums.
+    sums: f64,
+    /// Those of its objects with the newest sum.
+    with_new_sum: Vec<f64>,
+}
+
+impl<'a> Earlier<'a> {
+    fn new(shelf: &'a Shelf, newest: &Shelf) -> Self {
+        let with_new_sum = shelf.sent.iter().map(|sent| dot(sent.sketch.values(), &newest.sum)).collect();
+        Self { shelf, sums: dot(&newest.sum, &shelf.sum), with_new_sum }
     }
 }
 
@@ -103,16 +119,15 @@ impl Gallery {
         let mut empty: Vec<Uid> = sent.iter().filter(|sent| sent.sketch.is_zero()).map(|sent| sent.uid).collect();
         empty.sort_unstable();
         let shelf = Shelf::new(window, sent.to_vec());
-        let within = shelf.within();
-        let (pairs, background) = compare_within(&shelf, &within);
+        let (pairs, background) = compare_within(&shelf);
         let mut alike: Vec<Likeness> = pairs.into_iter().filter(|pair| is_reported(rules, pair)).collect();
         let earlier: Vec<&Shelf> = self.shelves.iter().map(Arc::as_ref).filter(|other| other.window < window).collect();
-        let (pairs, across) = compare_across(rules, &shelf, &within, &earlier);
+        let (pairs, across) = compare_across(rules, &shelf, &earlier);
         alike.extend(pairs);
         // Earlier windows first among equals, so that a bound never hides a replay behind a large group.
         alike.sort_by(|a, b| b.cosine.total_cmp(&a.cosine).then((a.other_window, a.uid, a.other).cmp(&(b.other_window, b.uid, b.other))));
         alike.truncate(ALIKE_MAX);
-        let agreements = shelf.sent.iter().zip(&within).map(|(sent, within)| Agreement { uid: sent.uid, cosine: agreement(within) });
+        let agreements = shelf.sent.iter().zip(&shelf.within).map(|(sent, within)| Agreement { uid: sent.uid, cosine: agreement(within) });
         Survey { within: background, across, alike, agreements: agreements.collect(), empty, loudness: vec![] }
     }
 }
@@ -160,8 +175,8 @@ fn partial(ab: f64, ac: [f64; 2], bc: [f64; 2], c: [[f64; 2]; 2]) -> f64 {
 }
 
 /// All pairs of a window.
-fn compare_within(shelf: &Shelf, within: &[Within]) -> (Vec<Likeness>, Background) {
-    let count = shelf.sent.len();
+fn compare_within(shelf: &Shelf) -> (Vec<Likeness>, Background) {
+    let (count, within) = (shelf.sent.len(), &shelf.within);
     let rows: Vec<Vec<Likeness>> = (0..count)
         .into_par_iter()
         .map(|i| {
@@ -187,13 +202,14 @@ fn compare_within(shelf: &Shelf, within: &[Within]) -> (Vec<Likeness>, Backgroun
 }
 
 /// The reported pairs of a window's objects with those of earlier windows, and what all pairs are like.
-fn compare_across(rules: &LikenessRules, shelf: &Shelf, within: &[Within], earlier: &[&Shelf]) -> (Vec<Likeness>, Background) {
+fn compare_across(rules: &LikenessRules, shelf: &Shelf, earlier: &[&Shelf]) -> (Vec<Likeness>, Background) {
+    let earlier: Vec<Earlier> = earlier.par_iter().map(|other| Earlier::new(other, shelf)).collect();
     let rows: Vec<(Vec<f64>, Vec<Likeness>)> = (0..shelf.sent.len())
         .into_par_iter()
         .map(|i| {
             let (mut cosines, mut reported) = (Vec::new(), Vec::new());
-            for other in earlier {
-                let (compared, found) = compare_with_shelf(rules, shelf, i, &within[i], other);
+            for other in &earlier {
+                let (compared, found) = compare_with_shelf(rules, shelf, i, other);
                 cosines.extend(compared);
                 reported.extend(found);
             }
@@ -204,23 +220,21 @@ fn compare_across(rules: &LikenessRules, shelf: &Shelf, within: &[Within], earli
     (reported.into_iter().flatten().collect(), background(cosines.into_iter().flatten().collect()))
 }
 
-fn compare_with_shelf(rules: &LikenessRules, shelf: &Shelf, i: usize, within: &Within, other: &Shelf) -> (Vec<f64>, Vec<Likeness>) {
-    let a = &shelf.sent[i];
-    let (a_with_old_sum, sums) = (dot(a.sketch.values(), &other.sum), dot(&shelf.sum, &other.sum));
-    let old = other.within();
+fn compare_with_shelf(rules: &LikenessRules, shelf: &Shelf, i: usize, other: &Earlier) -> (Vec<f64>, Vec<Likeness>) {
+    let (a, within) = (&shelf.sent[i], &shelf.within[i]);
+    let a_with_old_sum = dot(a.sketch.values(), &other.shelf.sum);
     let (mut cosines, mut reported) = (Vec::new(), Vec::new());
-    for (b, old) in other.sent.iter().zip(&old) {
+    for ((b, old), &b_with_sum) in other.shelf.sent.iter().zip(&other.shelf.within).zip(&other.with_new_sum) {
         let plain = a.sketch.cosine(&b.sketch);
-        let b_with_sum = dot(b.sketch.values(), &shelf.sum);
         // Sums without a and without b: s − a and t − b.
         let new_squared = within.sum_squared - 2.0 * within.with_sum + 1.0;
         let old_squared = old.sum_squared - 2.0 * old.with_sum + 1.0;
-        let between = sums - a_with_old_sum - b_with_sum + plain;
+        let between = other.sums - a_with_old_sum - b_with_sum + plain;
         let ac = [within.with_sum - 1.0, a_with_old_sum - plain];
         let bc = [b_with_sum - plain, old.with_sum - 1.0];
         let cosine = partial(plain, ac, bc, [[new_squared, between], [between, old_squared]]);
         cosines.push(cosine);
-        let pair = Likeness { uid: a.uid, other: b.uid, other_hotkey: b.hotkey, other_window: other.window, cosine, plain };
+        let pair = Likeness { uid: a.uid, other: b.uid, other_hotkey: b.hotkey, other_window: other.shelf.window, cosine, plain };
         if is_reported(rules, &pair) {
             reported.push(pair);
         }

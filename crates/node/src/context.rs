@@ -3,7 +3,7 @@
 //! No method gives up because the network is away: it says so once in the journal, waits and asks again, because a node that went on alone
 //! would leave the others. Answers that are final (not found, refused) are returned.
 
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, HealthEntry, Journal, trouble};
 use crate::roster::{Member, Roster};
 use std::collections::HashMap;
 use std::future::Future;
@@ -50,6 +50,8 @@ pub struct Context {
     pub http: Http,
     journal: Mutex<Journal>,
     peers: Mutex<HashMap<String, Bucket>>,
+    /// Least and most of the clock less the newest block's timestamp since the last [`Context::health`], ms.
+    chain_age_ms: Mutex<Option<[i64; 2]>>,
 }
 
 /// When a window begins and, if it is over, when the next one began.
@@ -68,7 +70,7 @@ impl Context {
     pub fn new(chain: Arc<dyn Chain>, clock: Arc<dyn Clock>, identity: Identity, bucket: Bucket, http: Http, journal: Journal) -> Self {
         let Identity { netuid, key, uid } = identity;
         let (journal, peers) = (Mutex::new(journal), Mutex::default());
-        Self { chain, clock, netuid, key, uid, bucket, http, journal, peers }
+        Self { chain, clock, netuid, key, uid, bucket, http, journal, peers, chain_age_ms: Mutex::default() }
     }
 
     /// This node's hotkey.
@@ -83,7 +85,12 @@ impl Context {
 
     /// Writes a warning to the journal.
     pub fn warn(&self, text: impl Into<String>) {
-        self.note(Entry::Warning { text: text.into() });
+        self.warn_of("", text);
+    }
+
+    /// Writes a warning with a stable name to the journal.
+    pub fn warn_of(&self, kind: &str, text: impl Into<String>) {
+        self.note(Entry::Warning { kind: kind.to_owned(), text: text.into() });
     }
 
     /// Now, Unix ms.
@@ -102,7 +109,10 @@ impl Context {
             match ask().await {
                 Err(ChainError::Transport { retryable: true, why, .. }) => {
                     if !std::mem::replace(&mut told, true) {
-                        self.warn(format!("the chain cannot be reached to {what} ({why}); asking again every {RETRY_MS} ms"));
+                        self.warn_of(
+                            trouble::CHAIN,
+                            format!("the chain cannot be reached to {what} ({why}); asking again every {RETRY_MS} ms"),
+                        );
                     }
                 }
                 answer => return answer,
@@ -113,7 +123,25 @@ impl Context {
 
     /// The newest block.
     pub async fn head(&self) -> Result<BlockRef, ChainError> {
-        self.insist("read its head", || self.chain.head(At::Best)).await
+        let head = self.insist("read its head", || self.chain.head(At::Best)).await?;
+        let now = i64::try_from(self.now_ms()).unwrap_or(i64::MAX);
+        let age = now.saturating_sub(i64::try_from(head.time_ms).unwrap_or(i64::MAX));
+        let mut ages = self.chain_age_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        *ages = Some(ages.map_or([age; 2], |[least, most]| [least.min(age), most.max(age)]));
+        Ok(head)
+    }
+
+    /// The node's surroundings, for a window's entry; what is told of the chain's age begins anew.
+    pub fn health(&self) -> HealthEntry {
+        let dir = self.journal.lock().unwrap_or_else(PoisonError::into_inner).dir().to_owned();
+        let chain_age_ms = self.chain_age_ms.lock().unwrap_or_else(PoisonError::into_inner).take();
+        HealthEntry { chain_age_ms, requests: self.requests(), ..HealthEntry::of_host(&dir) }
+    }
+
+    fn requests(&self) -> [u64; 3] {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let meters = peers.values().map(Bucket::meter).chain([self.bucket.meter()]);
+        meters.fold([0; 3], |[all, failed, throttled], meter| [all + meter.requests(), failed + meter.errors, throttled + meter.throttled])
     }
 
     /// The times of `window`, whose blocks number `blocks_per_window` and take `block_ms` each.

@@ -4,6 +4,7 @@
 //! its own. What is not there yet is waited for, and the journal says for what.
 
 use crate::context::{Context, SMALL_REQUEST, bucket_commitment};
+use crate::journal::trouble;
 use crate::position::Position;
 use crate::roster::Roster;
 use crate::run::Run;
@@ -89,10 +90,11 @@ pub async fn find_run(ctx: &Context, expected: Option<&Hparams>) -> Result<Run, 
         }
         if !told {
             told = true;
-            ctx.warn(match roster.leader() {
+            let text = match roster.leader() {
                 None => "there is no validator with a permit and stake yet; waiting for one".to_owned(),
                 Some(leader) => format!("the leader (uid {}) has not published a run yet; waiting for it", leader.uid),
-            });
+            };
+            ctx.warn_of(trouble::NO_RUN, text);
         }
         ctx.clock.sleep_until(ctx.now_ms() + LOOK_AGAIN_MS).await;
     }

@@ -3,6 +3,13 @@
 //! It is evidence, not state: nothing is read back by the node. Append-only, bounded by rotation (the present file and one before it),
 //! every line complete. A line that cannot be written is counted and reported with the next one; it never stops the node.
 
+mod health;
+mod tail;
+pub mod trouble;
+
+pub use health::{HealthEntry, PlanEntry, disk_free_bytes};
+pub use tail::Tail;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -139,11 +146,17 @@ pub enum Entry {
     },
     /// Something that an operator should know.
     Warning {
+        /// A stable name, one of [`trouble`]; empty where there is none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        kind: String,
         /// What failed, why and what the node does about it.
         text: String,
     },
     /// The process ends.
     Stopped {
+        /// A stable name of the error, one of [`trouble`]; empty where there is none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        kind: String,
         /// Why.
         why: String,
     },
@@ -279,6 +292,12 @@ pub struct WindowEntry {
     pub host_bytes: u64,
     /// Bytes received from and sent to buckets since the start.
     pub store_bytes: [u64; 2],
+    /// What the run asked of the window.
+    #[serde(default)]
+    pub plan: PlanEntry,
+    /// The node's surroundings at its end.
+    #[serde(default)]
+    pub health: HealthEntry,
 }
 
 /// A miner's training in a window.
@@ -296,8 +315,14 @@ pub struct TrainingEntry {
     pub tokens_s: f64,
     /// Mean norm of the inner gradients before clipping.
     pub gradient_norm: f64,
-    /// L2 norm of the residual that stays after compression.
+    /// L2 norm of the residual that stays after compression, of its finite values.
     pub residual_norm: f64,
+    /// The largest magnitude in it.
+    #[serde(default)]
+    pub residual_largest: f64,
+    /// Values in it that are not finite; any is a fault.
+    #[serde(default)]
+    pub residual_not_finite: u64,
     /// Size of the sealed object.
     pub object_bytes: u64,
     /// Time between the object's upload and the end of the upload window, ms; negative: late. None: not uploaded.
@@ -357,11 +382,17 @@ impl Journal {
         Ok(Self { path, file, bytes, lost: 0 })
     }
 
+    /// The directory that it is in.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// Appends `entry` with the instant `t_ms`.
     pub fn write(&mut self, t_ms: u64, entry: Entry) {
         if self.lost > 0 {
             let text = format!("{} journal lines could not be written; is the disk full?", self.lost);
-            if self.append(&Line { v: JOURNAL_VERSION, t_ms, entry: Entry::Warning { text } }).is_ok() {
+            let kind = trouble::DISK.to_owned();
+            if self.append(&Line { v: JOURNAL_VERSION, t_ms, entry: Entry::Warning { kind, text } }).is_ok() {
                 self.lost = 0;
             }
         }
@@ -400,60 +431,12 @@ fn ends_torn(path: &Path) -> io::Result<bool> {
     Ok(last[0] != b'\n')
 }
 
-/// Reads the lines that were added to a journal since the last call: for the localnet, the monitor and tests.
-#[derive(Debug)]
-pub struct Tail {
-    path: PathBuf,
-    offset: u64,
-}
-
-impl Tail {
-    /// Reads from the beginning of the journal in `dir`.
-    pub fn from_start(dir: &Path) -> Self {
-        Self { path: dir.join(JOURNAL_FILE), offset: 0 }
-    }
-
-    /// Reads only what is written from now on.
-    pub fn from_end(dir: &Path) -> Self {
-        let path = dir.join(JOURNAL_FILE);
-        let offset = fs::metadata(&path).map_or(0, |meta| meta.len());
-        Self { path, offset }
-    }
-
-    /// The complete new lines. A line that is no entry of this version is left out. Reads at most 4 MiB a call, or one
-    /// line that is longer.
-    ///
-    /// # Errors
-    /// The file exists and cannot be read.
-    pub fn read(&mut self) -> io::Result<Vec<Line>> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-            Err(error) => return Err(error),
-        };
-        if file.metadata()?.len() < self.offset {
-            self.offset = 0;
-        }
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut bytes = Vec::new();
-        Read::by_ref(&mut file).take(4 << 20).read_to_end(&mut bytes)?;
-        if bytes.len() == 4 << 20 && !bytes.contains(&b'\n') {
-            // A score sheet of a large network: a line is never longer than a file.
-            file.take(BYTES_MAX).read_to_end(&mut bytes)?;
-        }
-        let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        self.offset += complete as u64;
-        Ok(bytes[..complete].split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn warning(text: &str) -> Entry {
-        Entry::Warning { text: text.into() }
+        Entry::Warning { kind: String::new(), text: text.into() }
     }
 
     #[test]
@@ -482,19 +465,5 @@ mod tests {
         journal.write(2, window.clone());
         let lines = Tail::from_start(dir.path()).read().unwrap();
         assert_eq!(lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), [weights, window]);
-    }
-
-    #[test]
-    fn a_tail_gives_each_line_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut tail = Tail::from_start(dir.path());
-        assert!(tail.read().unwrap().is_empty());
-        let mut journal = Journal::open(dir.path()).unwrap();
-        journal.write(1, warning("one"));
-        assert_eq!(tail.read().unwrap().len(), 1);
-        assert!(tail.read().unwrap().is_empty());
-        let mut late = Tail::from_end(dir.path());
-        journal.write(2, warning("two"));
-        assert_eq!(late.read().unwrap(), tail.read().unwrap());
     }
 }

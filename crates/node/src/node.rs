@@ -4,10 +4,11 @@ use crate::context::{Context, WindowTimes};
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::Ending;
 use crate::join::{self, JoinError};
-use crate::journal::{Entry, WindowEntry};
+use crate::journal::{Entry, PlanEntry, WindowEntry, trouble};
 use crate::position::Position;
 use crate::profile::{PROFILES_DIR, Profiler};
 use crate::recipe;
+use crate::roster::Roster;
 use crate::round::{Gathered, Round};
 use crate::run::Run;
 use crate::timeline::{PHASES, Timeline};
@@ -15,6 +16,7 @@ use crate::worker::{Worker, WorkerGone};
 use crate::workspace::{WorkError, Workspace};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,6 +84,8 @@ pub struct NodeSettings {
     pub offload_moments: bool,
     /// What training computes again instead of keeping it in the engine's memory.
     pub recompute: Recompute,
+    /// Sequences in one pass, instead of the run's own number.
+    pub micro_batch: Option<NonZeroUsize>,
 }
 
 /// A node that has joined.
@@ -98,11 +102,14 @@ pub struct Node {
     round: Option<Round>,
     gathered: Option<(Vec<Opened>, Gathered)>,
     phases: BTreeMap<String, u64>,
+    executor: Arc<dyn Executor>,
     profiler: Profiler,
     timeline: Timeline,
     object_bytes_max: u64,
     /// The last complaint about a manifest, so that polling does not repeat it.
     complaint: String,
+    /// Whether the uid was this hotkey's when a round was last opened.
+    registered: bool,
 }
 
 impl Node {
@@ -121,13 +128,29 @@ impl Node {
         let options = TrainerOptions { recompute: settings.recompute, ..TrainerOptions::default() };
         let trainer = LlamaTrainer::with_options(config, optimizer, executor.clone(), options)?;
         let timeline = Timeline::default();
-        let profiler = Profiler::new(executor, settings.dir.join(PROFILES_DIR), settings.profile_windows, timeline.clone());
+        let profiler = Profiler::new(executor.clone(), settings.dir.join(PROFILES_DIR), settings.profile_windows, timeline.clone());
         let workspace = Workspace::new(run.hparams().clone(), Box::new(trainer))?.with(settings.offload_moments, timeline.clone());
+        let workspace = workspace.with_micro_batch(settings.micro_batch);
         let started = Worker::start(settings.threads, workspace);
         let worker = started.map_err(|source| NodeError::Io { what: "the worker threads could not be started".into(), source })?;
         let object_bytes_max = worker.run(|work| max_object_bytes(work.layout()) as u64).await?;
         let (phases, complaint) = (BTreeMap::new(), String::new());
-        let node = Self { ctx, run, worker, cache, round: None, gathered: None, phases, profiler, timeline, object_bytes_max, complaint };
+        let (round, gathered) = (None, None);
+        let node = Self {
+            ctx,
+            run,
+            worker,
+            cache,
+            round,
+            gathered,
+            phases,
+            executor,
+            profiler,
+            timeline,
+            object_bytes_max,
+            complaint,
+            registered: false,
+        };
         let position = node.load_checkpoint().await?;
         node.ctx.note(Entry::Joined {
             run: node.run.id,
@@ -210,10 +233,24 @@ impl Node {
     async fn open_round(&mut self, window: Window, next_start_ms: u64) -> Result<Ending, NodeError> {
         let first = window.next().first_block(self.run.blocks_per_window());
         let roster = self.ctx.roster(first, self.run.hparams().timetable.slots).await?;
+        self.check_registered(window, &roster);
         let ending = roster.ending(next_start_ms, &self.ctx.hotkey());
         let patience_ms = self.run.hparams().timetable.gather_ms;
         self.round = Some(Round { window, roster, next_start_ms, object_bytes_max: self.object_bytes_max, patience_ms });
         Ok(ending)
+    }
+
+    /// Says so when the chain has given the uid to another hotkey: no validator waits for this node any more.
+    fn check_registered(&mut self, window: Window, roster: &Roster) {
+        let (uid, hotkey) = (self.ctx.uid, self.ctx.hotkey());
+        let registered = roster.member(uid).is_some_and(|member| member.hotkey == hotkey);
+        // Windows before the registration, which a new node may follow, are no news.
+        if std::mem::replace(&mut self.registered, registered) && !registered {
+            let text = format!(
+                "uid {uid} does not belong to the hotkey {hotkey} any more at the end of window {window}: its objects will not count"
+            );
+            self.ctx.warn_of(trouble::NOT_REGISTERED, text);
+        }
     }
 
     /// The round that is being decided.
@@ -296,6 +333,9 @@ impl Node {
 
     /// The window's entry for the journal, with what both roles know; clears the window's notes.
     pub fn window_entry(&mut self, window: Window, after: &Position, stepped: bool, decided: Option<&Decided>) -> WindowEntry {
+        for switch in self.ctx.bucket.switches() {
+            self.ctx.warn(switch.to_string());
+        }
         let (_, gathered) = self.gathered.take().unwrap_or_default();
         let manifest = decided.map(|decided| &decided.manifest);
         let committed = manifest.map_or(0, |manifest| manifest.commits.len());
@@ -317,6 +357,8 @@ impl Node {
             phases_ms: std::mem::take(&mut self.phases),
             host_bytes: resident_bytes(),
             store_bytes: self.ctx.store_bytes(),
+            plan: plan_entry(&self.run),
+            health: crate::journal::HealthEntry { device_bytes: self.executor.device_memory(), ..self.ctx.health() },
         }
     }
 
@@ -330,7 +372,7 @@ impl Node {
             match self.cache.at(step).await {
                 Err(error @ CacheError::Unavailable { .. }) => {
                     if !std::mem::replace(&mut told, true) {
-                        self.ctx.warn(format!("the data cannot be had, asking again: {error}"));
+                        self.ctx.warn_of(trouble::DATA, format!("the data cannot be had, asking again: {error}"));
                     }
                     self.ctx.clock.sleep_until(self.ctx.now_ms() + self.run.block_ms()).await;
                 }
@@ -350,6 +392,18 @@ impl Node {
     /// Whether miners do not learn in `window`.
     pub fn is_null_round(&self, window: Window) -> bool {
         window.0.saturating_sub(self.run.descriptor.start_window.0) < self.run.hparams().null_rounds
+    }
+}
+
+/// What a run asks of each window.
+pub fn plan_entry(run: &Run) -> PlanEntry {
+    let hparams = run.hparams();
+    PlanEntry {
+        inner_steps: u32::try_from(hparams.inner_steps).unwrap_or(u32::MAX),
+        window_ms: run.window_ms(),
+        block_ms: run.block_ms(),
+        upload_ms: hparams.timetable.upload_window_ms,
+        hparams: run.descriptor.hparams_digest,
     }
 }
 

@@ -122,16 +122,7 @@ impl StateDir {
     /// # Errors
     /// The state is there but cannot be read, is damaged, or is of another model.
     pub fn load(&self, specs: &[ParamSpec], run: &Digest) -> Result<Option<(PrivateState, StateDigests)>, StateError> {
-        let path = self.dir.join(POINTER);
-        let text = match read_bounded(&path, POINTER_BYTES_MAX) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StateError::Io { what: "loaded", path, source }),
-        };
-        let Ok(pointer) = serde_json::from_slice::<Pointer>(&text) else { return Err(StateError::Damaged { path }) };
-        if pointer.run != *run {
-            return Ok(None);
-        }
+        let Some(pointer) = self.pointer()?.filter(|pointer| pointer.run == *run) else { return Ok(None) };
         let digests = pointer.digests;
         let path = self.residual_path(&digests.residual);
         let loaded = checkpoint::read(&path, specs).map_err(|source| StateError::Model { path: path.clone(), source })?;
@@ -148,6 +139,25 @@ impl StateDir {
         }
         let Pointer { run, window, global_step, .. } = pointer;
         Ok(Some((PrivateState { run, window, global_step, residual: loaded.tensors, moments, object }, digests)))
+    }
+
+    /// The window and the file of the sealed object in the state last saved; none when there is no state.
+    ///
+    /// # Errors
+    /// The pointer is there but cannot be read or is damaged.
+    pub fn sealed(&self) -> Result<Option<(Window, PathBuf)>, StateError> {
+        let pointer = self.pointer()?;
+        Ok(pointer.map(|pointer| (pointer.window, self.object_path(&pointer.digests.object))))
+    }
+
+    fn pointer(&self) -> Result<Option<Pointer>, StateError> {
+        let path = self.dir.join(POINTER);
+        let text = match read_bounded(&path, POINTER_BYTES_MAX) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::Io { what: "loaded", path, source }),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|_| StateError::Damaged { path })
     }
 
     fn residual_path(&self, digest: &Digest) -> PathBuf {

@@ -7,6 +7,7 @@
 use crate::conduct::Conduct;
 use crate::recipe;
 use crate::timeline::{OFFLOAD, READER, Timeline, WAIT, WORKER};
+use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 use templar_codec::{self as codec, Header, Layout, Opened, Refusal, SparseUpdate};
@@ -50,6 +51,17 @@ pub struct TrainReport {
     pub data_wait: Duration,
     /// Time to bring moments back to the engine's devices.
     pub restore: Duration,
+}
+
+/// A residual in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ResidualState {
+    /// L2 norm of its finite values.
+    pub norm: f64,
+    /// The largest of their magnitudes.
+    pub largest: f32,
+    /// Values that are not finite.
+    pub not_finite: u64,
 }
 
 /// A window's sealed object.
@@ -119,6 +131,7 @@ pub struct Workspace {
     digest: ThetaDigest,
     residual: Theta,
     offload: bool,
+    micro_rows: usize,
     timeline: Timeline,
 }
 
@@ -132,13 +145,34 @@ impl Workspace {
         let digest = ThetaDigest { root: Digest::default(), parts: vec![] };
         let schedule = recipe::schedule(&hparams);
         let (theta, residual, timeline) = (vec![], vec![], Timeline::default());
-        Ok(Self { hparams, schedule, layout, trainer, engine: Engine::Stale, theta, digest, residual, offload: false, timeline })
+        let micro_rows = hparams.micro_batch_size;
+        Ok(Self {
+            hparams,
+            schedule,
+            layout,
+            trainer,
+            engine: Engine::Stale,
+            theta,
+            digest,
+            residual,
+            offload: false,
+            micro_rows,
+            timeline,
+        })
     }
 
     /// The same workspace that keeps moments on the host between windows, if `offload` says so, and tells `timeline` what it does.
     #[must_use]
     pub fn with(self, offload: bool, timeline: Timeline) -> Self {
         Self { offload, timeline, ..self }
+    }
+
+    /// The same workspace with `rows` sequences in one pass, instead of the hyper-parameters' own number: sums over a step are the same but for
+    /// rounding, memory and speed are not.
+    #[must_use]
+    pub fn with_micro_batch(self, rows: Option<NonZeroUsize>) -> Self {
+        let micro_rows = rows.map_or(self.micro_rows, NonZeroUsize::get);
+        Self { micro_rows, ..self }
     }
 
     /// What the workspace does and when.
@@ -206,7 +240,7 @@ impl Workspace {
         stop: impl Fn() -> bool,
     ) -> Result<TrainReport, WorkError> {
         let steps = u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX);
-        let (seq_len, micro_rows) = (self.hparams.sequence_length, self.hparams.micro_batch_size);
+        let (seq_len, micro_rows) = (self.hparams.sequence_length, self.micro_rows);
         std::thread::scope(|scope| {
             let (send, batches) = mpsc::sync_channel(STEPS_AHEAD);
             let timeline = self.timeline.clone();
@@ -245,7 +279,7 @@ impl Workspace {
             Some(start) => self.load_other(start)?,
         }
         let steps = u32::try_from(self.hparams.inner_steps).unwrap_or(u32::MAX);
-        let (seq_len, micro_rows) = (self.hparams.sequence_length, self.hparams.micro_batch_size);
+        let (seq_len, micro_rows) = (self.hparams.sequence_length, self.micro_rows);
         let mut read = |step| rows(step)?.map(|tokens| micro_batches(&tokens, seq_len, micro_rows)).transpose();
         let mut step = 0..steps;
         self.take_steps(global_step, || step.next().map(&mut read), stop)
@@ -401,10 +435,20 @@ impl Workspace {
         Ok(())
     }
 
-    /// L2 norm of the residual.
-    pub fn residual_norm(&self) -> f64 {
-        let squares = |values: &Vec<f32>| values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
-        self.residual.iter().map(squares).sum::<f64>().sqrt()
+    /// How large the residual is, and whether all of it is finite.
+    pub fn residual_state(&self) -> ResidualState {
+        let mut state = ResidualState::default();
+        let mut squares = 0.0;
+        for &value in self.residual.iter().flatten() {
+            if value.is_finite() {
+                squares += f64::from(value) * f64::from(value);
+                state.largest = state.largest.max(value.abs());
+            } else {
+                state.not_finite += 1;
+            }
+        }
+        state.norm = squares.sqrt();
+        state
     }
 
     /// Opens a sealed object: seal, digests, bounds and structure.
@@ -463,7 +507,7 @@ impl Workspace {
 
     fn losses_as_loaded(&mut self, tokens: &[u32]) -> Result<Vec<f64>, WorkError> {
         let mut losses = Vec::new();
-        for batch in micro_batches(tokens, self.hparams.sequence_length, self.hparams.micro_batch_size)? {
+        for batch in micro_batches(tokens, self.hparams.sequence_length, self.micro_rows)? {
             let mean = |loss: SequenceLoss| loss.sum / loss.tokens.max(1) as f64;
             let measured = self.timeline.time(WORKER, "losses", || self.trainer.losses(&batch)).0?;
             losses.extend(measured.into_iter().map(mean));

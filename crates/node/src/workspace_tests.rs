@@ -261,7 +261,7 @@ fn a_failed_offload_leaves_the_residual_whole() {
 }
 
 /// Payloads, residuals and moments of four windows of a Llama, the third stopped and taken up again from the private state.
-fn four_windows(offload: bool) -> Vec<(Vec<u8>, Theta, Moments)> {
+fn four_windows(offload: bool, micro_batch: Option<NonZeroUsize>) -> Vec<(Vec<u8>, Theta, Moments)> {
     let mut hparams = hparams(2);
     (hparams.sequence_length, hparams.micro_batch_size) = (16, 2);
     let config = templar_model::LlamaConfig {
@@ -275,7 +275,8 @@ fn four_windows(offload: bool) -> Vec<(Vec<u8>, Theta, Moments)> {
     };
     let new = || {
         let trainer = templar_model::LlamaTrainer::new(config.clone(), recipe::optimizer(&hparams), Arc::new(Cpu::new())).unwrap();
-        Workspace::new(hparams.clone(), Box::new(trainer)).unwrap().with(offload, Timeline::default())
+        let work = Workspace::new(hparams.clone(), Box::new(trainer)).unwrap();
+        work.with(offload, Timeline::default()).with_micro_batch(micro_batch)
     };
     let key = templar_wallet::Keypair::from_seed([1; 32]);
     let theta = templar_model::initialise(&config, 1).unwrap();
@@ -300,7 +301,27 @@ fn four_windows(offload: bool) -> Vec<(Vec<u8>, Theta, Moments)> {
 
 #[test]
 fn windows_with_and_without_offload_are_the_same_bits() {
-    let with = four_windows(true);
+    let with = four_windows(true, None);
     assert!(with[3].2.step == 8 && with[3].2.m.iter().flatten().any(|&value| value != 0.0));
-    assert!(with == four_windows(false));
+    assert!(with == four_windows(false, None));
+}
+
+#[test]
+fn another_micro_batch_is_the_same_step_but_for_rounding() {
+    let (two, four) = (four_windows(false, None), four_windows(false, NonZeroUsize::new(4)));
+    let (two, four) = (&two[0].2, &four[0].2);
+    let far = two.m.iter().flatten().zip(four.m.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let large = two.m.iter().flatten().map(|value| value.abs()).fold(0.0, f32::max);
+    assert!(large > 0.0 && far < 1e-3 * large, "moments of up to {large} are {far} apart");
+}
+
+#[test]
+fn a_residual_that_is_no_number_is_counted_and_does_not_spoil_the_norm() {
+    let clock = TestClock::new();
+    let (mut work, _) = workspace(1, &clock, false);
+    assert_eq!(work.residual_state(), ResidualState::default());
+    let mut residual = vec![0.0; 64 * 64];
+    residual[..4].copy_from_slice(&[3.0, -4.0, f32::NAN, f32::NEG_INFINITY]);
+    work.restore(vec![residual], Moments::default()).unwrap();
+    assert_eq!(work.residual_state(), ResidualState { norm: 5.0, largest: 4.0, not_finite: 2 });
 }

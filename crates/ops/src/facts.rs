@@ -184,16 +184,36 @@ impl Subject {
 
     /// The hotkey.
     pub async fn key(&self) -> Fact<Arc<Keypair>> {
+        const SEE: &str = "wallet.hotkey";
         known(&self.facts.key, || async {
-            let key = self.wallets().hotkey(&self.settings.wallet, &self.settings.hotkey);
-            key.map(Arc::new).map_err(|error| Missing::new(error.to_string(), "wallet.hotkey"))
+            if self.is_locked() {
+                return Err(Missing::new("the hotkey is encrypted, and no password was given", SEE));
+            }
+            let (wallets, password) = (self.wallets(), self.password.clone());
+            let (wallet, hotkey) = (self.settings.wallet.clone(), self.settings.hotkey.clone());
+            // An encrypted one takes seconds.
+            let opening = tokio::task::spawn_blocking(move || wallets.open_hotkey(&wallet, &hotkey, password.as_ref()));
+            let key = opening.await.map_err(|error| Missing::new(error.to_string(), SEE))?;
+            key.map(Arc::new).map_err(|error| Missing::new(error.to_string(), SEE))
         })
         .await
     }
 
+    /// The hotkey's address; of one that is encrypted and locked, from the file beside it.
+    pub async fn hotkey(&self) -> Fact<AccountId> {
+        match self.key().await {
+            Ok(key) => Ok(key.public()),
+            Err(missing) if self.is_locked() => {
+                let public = self.wallets().public(&self.hotkey_slot()).ok().flatten();
+                public.map(|public| public.account).ok_or(missing)
+            }
+            Err(missing) => Err(missing),
+        }
+    }
+
     /// The own neuron.
     pub async fn neuron(&self) -> Fact<Neuron> {
-        let hotkey = self.key().await?.public();
+        let hotkey = self.hotkey().await?;
         let metagraph = self.metagraph().await?;
         metagraph
             .by_hotkey(&hotkey)
@@ -209,7 +229,7 @@ impl Subject {
 
     /// A member's bucket for reading; the own one with the own key.
     pub async fn bucket_of(&self, member: &Member) -> Option<Bucket> {
-        if self.key().await.is_ok_and(|key| key.public() == member.hotkey)
+        if self.hotkey().await.is_ok_and(|hotkey| hotkey == member.hotkey)
             && let Ok(bucket) = self.own_bucket()
         {
             return Some(bucket);

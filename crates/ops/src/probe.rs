@@ -136,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(journal_tail(dir.path()).unwrap_err().see, "journal.present");
         let mut journal = Journal::open(dir.path()).unwrap();
-        journal.write(1, Entry::Warning { text: "one".into() });
+        journal.write(1, Entry::Warning { kind: String::new(), text: "one".into() });
         let path = dir.path().join(JOURNAL_FILE);
         let mut text = fs::read(&path).unwrap();
         text.extend_from_slice(b"rubbish\n{\"v\":1");

@@ -8,8 +8,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Exit codes after which a restart would not help.
-pub const NO_RESTART: [(u8, &str); 3] =
-    [(2, "wrong usage"), (64, "settings that cannot be used"), (77, "the hotkey is not registered on the subnet")];
+pub const NO_RESTART: [(u8, &str); 4] = [
+    (2, "wrong usage"),
+    (64, "settings that cannot be used"),
+    (77, "the hotkey is not registered on the subnet"),
+    (78, "no engine works on this machine"),
+];
 
 /// What a service runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

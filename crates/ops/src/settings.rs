@@ -34,7 +34,7 @@ const fn setting(key: &'static str, flag: &'static str, help: &'static str, exam
 }
 
 /// All settings, in the order of the template.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 18] = [
     setting("network.chain", "chain", "The chain's endpoint; a local network prints its own.", "\"http://127.0.0.1:9944\""),
     setting("network.netuid", "netuid", "The number of the subnet on that chain.", "3"),
     setting("network.params", "params", "Join only a run with these hyper-parameters: a preset's name or a file.", "\"local\""),
@@ -42,6 +42,13 @@ pub const SETTINGS: [Setting; 14] = [
     setting("wallet.name", "wallet", "The wallet, a folder in it.", "\"default\""),
     setting("wallet.hotkey", "hotkey", "The hotkey in the wallet; a node needs no coldkey.", "\"default\""),
     setting("bucket.url", "bucket", "This node's bucket; its key is in the .env file.", "\"https://store.example/my-miner\""),
+    setting(
+        "bucket.endpoints",
+        "bucket-endpoints",
+        "Further endpoints of the same bucket, with commas between them; used while the first one fails.",
+        "\"https://store-2.example/my-miner\"",
+    ),
+    setting("bucket.max_up", "max-up", "The most that is sent to the bucket, Mbit/s; no bound when left out.", "400"),
     setting("node.dir", "dir", "The node's directory: private state, data and journal.", "\"/var/lib/templar/miner\""),
     setting("node.threads", "threads", "Threads for training and codec; all cores when left out.", "8"),
     setting("engine.kind", "engine", "What runs array programs: cpu or pjrt; the best installed when left out.", "\"cpu\""),
@@ -49,6 +56,13 @@ pub const SETTINGS: [Setting; 14] = [
     setting("engine.devices", "devices", "Devices to use; all when left out.", "8"),
     setting("engine.memory", "gpu-memory", "Share of each GPU's memory to take at once.", "0.93"),
     setting("miner.recompute", "recompute", "What training computes again instead of keeping it: none, selective or full.", "\"none\""),
+    setting("miner.micro_batch", "micro-batch", "Sequences in one pass through the model; the run's number when left out.", "4"),
+    setting(
+        "upgrade.feed",
+        "feed",
+        "Where releases are announced: a URL or a file, JSON or Atom; read by `templar upgrade --check`.",
+        "\"https://releases.example/templar.atom\"",
+    ),
 ];
 
 /// A variable of the environment that this program reads.
@@ -73,10 +87,12 @@ const fn secret(name: &'static str, who: &'static str, purpose: &'static str) ->
 }
 
 /// All variables with this program's prefix, the secret ones first.
-pub const VARIABLES: [Variable; 16] = [
+pub const VARIABLES: [Variable; 18] = [
     secret(ENV_ACCESS_KEY_ID, "miner, validator", "id of the key that may write the own bucket"),
     secret(ENV_SECRET_ACCESS_KEY, "miner, validator", "secret of that key"),
+    secret(crate::alerts::ENV_WEBHOOK, "whoever watches", "where alerts are posted to; the address is a secret"),
     secret("HF_TOKEN", "whoever prepares a data set", "access to a tokenizer behind a login; read-only suffices"),
+    secret("BASILICA_API_TOKEN", "whoever rents from Basilica", "token that may list and rent machines there"),
     variable("TEMPLAR_CONFIG", "all", "the file with settings [default: templar.toml in the working directory, if there is one]"),
     variable("TEMPLAR_CHAIN", "all", "the chain's endpoint, as network.chain"),
     variable("TEMPLAR_NETUID", "all", "the subnet, as network.netuid"),
@@ -119,6 +135,7 @@ pub struct Config {
     /// Where it came from.
     pub path: PathBuf,
     values: BTreeMap<&'static str, String>,
+    alerts: crate::alerts::Settings,
 }
 
 impl Config {
@@ -132,25 +149,39 @@ impl Config {
             return Err(SettingsError::Form { path: path.to_owned(), why: format!("it has more than {FILE_BYTES_MAX} bytes") });
         }
         let text = fs::read_to_string(path).map_err(io)?;
-        let values = parse(&text).map_err(|why| SettingsError::Form { path: path.to_owned(), why })?;
-        Ok(Self { path: path.to_owned(), values })
+        let (values, alerts) = parse(&text).map_err(|why| SettingsError::Form { path: path.to_owned(), why })?;
+        Ok(Self { path: path.to_owned(), values, alerts })
     }
 
     /// The values by key, as texts that the flags understand.
     pub fn values(&self) -> &BTreeMap<&'static str, String> {
         &self.values
     }
+
+    /// The section `[alerts]`.
+    pub fn alerts(&self) -> &crate::alerts::Settings {
+        &self.alerts
+    }
 }
 
+/// What the text of a settings file holds.
+type Parsed = (BTreeMap<&'static str, String>, crate::alerts::Settings);
+
 /// The values in the text of a settings file.
-fn parse(text: &str) -> Result<BTreeMap<&'static str, String>, String> {
+fn parse(text: &str) -> Result<Parsed, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         // The parser's own message quotes the line, which may hold a secret in the wrong place.
         let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         format!("line {line}: {}", error.message())
     })?;
-    let mut values = BTreeMap::new();
+    let (mut values, mut alerts) = (BTreeMap::new(), crate::alerts::Settings::default());
     for (section, value) in &table {
+        if section == "alerts" {
+            // The message names keys and kinds of values, and quotes no line.
+            alerts = value.clone().try_into().map_err(|error: toml::de::Error| format!("alerts: {}", error.message()))?;
+            alerts.check()?;
+            continue;
+        }
         let Some(entries) = value.as_table() else { return Err(unknown(section)) };
         for (name, value) in entries {
             let key = format!("{section}.{name}");
@@ -166,7 +197,7 @@ fn parse(text: &str) -> Result<BTreeMap<&'static str, String>, String> {
             values.insert(setting.key, text);
         }
     }
-    Ok(values)
+    Ok((values, alerts))
 }
 
 fn unknown(key: &str) -> String {
@@ -184,7 +215,7 @@ pub fn secret_values(subject: &Subject) -> Vec<(String, Secret<String>)> {
     if let Some(path) = &subject.settings.env_file
         && let Ok(pairs) = read_env_file(path)
     {
-        let secret = |name: &str| name.contains("SECRET") || name.contains("TOKEN");
+        let secret = |name: &str| name.contains("SECRET") || name.contains("TOKEN") || name == crate::alerts::ENV_WEBHOOK;
         found.extend(pairs.into_iter().filter(|(name, _)| secret(name)));
     }
     found.retain(|(_, value)| value.expose().len() >= 12);
@@ -231,7 +262,7 @@ mod tests {
 
     #[test]
     fn values_become_texts_and_unknown_keys_are_refused() {
-        let values = parse("[network]\nnetuid = 3\nchain = \"http://x\"\n[engine]\nmemory = 0.5\n").unwrap();
+        let (values, _) = parse("[network]\nnetuid = 3\nchain = \"http://x\"\n[engine]\nmemory = 0.5\n").unwrap();
         assert_eq!(values["network.netuid"], "3");
         assert_eq!(values["engine.memory"], "0.5");
         assert!(parse("[network]\nnetuit = 3").unwrap_err().contains("there is no setting network.netuit"));

@@ -3,7 +3,7 @@
 //! What always holds: the settings file never contains a secret; both files appear whole or not at all; what is there already and was not given
 //! anew stays as it is, so the same set-up twice is the same as once; an import names every variable that it does not take over.
 
-use crate::settings::{SETTINGS, SettingsError, VARIABLES};
+use crate::settings::{Config, SETTINGS, SettingsError, VARIABLES};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -48,9 +48,15 @@ pub fn checked(key: &str, value: &str) -> Result<&'static str, BadValue> {
     let one_of = |words: &[&str]| if words.contains(&value) { Ok(()) } else { Err(bad(format!("it must be one of {}", words.join(", ")))) };
     match setting.key {
         "network.netuid" => whole(u64::from(u16::MAX))?,
-        "node.threads" | "engine.devices" => whole(1 << 16)?,
+        "node.threads" | "engine.devices" | "miner.micro_batch" => whole(1 << 16)?,
         "network.chain" if !value.contains("://") => return Err(bad("it must be a URL such as http://127.0.0.1:9944".into())),
         "bucket.url" => drop(BucketUrl::parse(value).map_err(|error| bad(error.to_string()))?),
+        "bucket.endpoints" => {
+            value.split(',').try_for_each(|url| BucketUrl::parse(url.trim()).map(drop)).map_err(|error| bad(error.to_string()))?;
+        }
+        "bucket.max_up" if !value.parse::<f64>().is_ok_and(|rate| rate.is_finite() && rate >= 0.001) => {
+            return Err(bad("it must be a number of Mbit/s, 0.001 or more".into()));
+        }
         "engine.kind" => one_of(&["cpu", "pjrt"])?,
         "engine.memory" if !value.parse::<f32>().is_ok_and(|share| share > 0.0 && share <= 1.0) => {
             return Err(bad("it must be above 0 and at most 1".into()));
@@ -113,12 +119,35 @@ pub fn env_template() -> String {
     out
 }
 
+/// The lines of the sections on alerts in a settings file that can be read.
+fn alerts_of(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        let header = line.trim_start().strip_prefix('[');
+        inside = header.map_or(inside, |header| header.trim_start().starts_with("alerts"));
+        if inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
 /// Writes `templar.toml`, unless it is so already; tells whether it was written.
 ///
 /// # Errors
 /// The disk refused; the old file is untouched.
 pub fn write_config(path: &Path, values: &Values) -> Result<bool, SettingsError> {
-    write(path, toml_text(values).as_bytes(), 0o644)
+    let mut text = toml_text(values);
+    // Alerts are edited by hand; what is there stays.
+    if Config::read(path).is_ok_and(|config| *config.alerts() != crate::alerts::Settings::default())
+        && let Ok(old) = fs::read_to_string(path)
+    {
+        text.push('\n');
+        text.push_str(&alerts_of(&old));
+    }
+    write(path, text.as_bytes(), 0o644)
 }
 
 /// Writes `.env` with mode 0600, unless it is so already; tells whether it was written.
@@ -225,7 +254,7 @@ fn why_not(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Config, read_env_file};
+    use crate::settings::read_env_file;
 
     fn pairs(text: &[(&str, &str)]) -> Vec<(String, Secret<String>)> {
         text.iter().map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned()))).collect()
@@ -246,6 +275,21 @@ mod tests {
         crate::probe::set_mode(&env, 0o644).unwrap();
         assert!(write_env(&env, &secrets).unwrap(), "a mode that is too wide is mended");
         assert_eq!(read_env_file(&env).unwrap(), secrets.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn alerts_that_were_written_by_hand_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("templar.toml");
+        fs::write(
+            &path,
+            "[alerts]\noff = [\"clock\"]\n[alerts.thresholds.disk-free]\nwarn = 5.0\ncritical = 1.0\nroom = 1.0\n[network]\nnetuid = 4\n",
+        )
+        .unwrap();
+        let alerts = Config::read(&path).unwrap().alerts().clone();
+        assert!(write_config(&path, &Values::from([("network.netuid", "9".to_owned())])).unwrap());
+        let config = Config::read(&path).unwrap();
+        assert_eq!((config.alerts(), config.values()["network.netuid"].as_str()), (&alerts, "9"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use templar_store::{
     Bucket, BucketConfig, BucketUrl, Credentials, Deadline, ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY, FaultPlan, Http, Pace, RetryPolicy,
     Secret,
 };
-use templar_wallet::WalletDir;
+use templar_wallet::{SecretState, SecretText, Slot, WalletDir};
 
 /// The longest that one question to the network may take.
 pub const ANSWER: Duration = Duration::from_secs(8);
@@ -121,6 +121,8 @@ pub struct Settings {
     pub hotkey: String,
     /// The bucket's URL, as given.
     pub bucket: Option<String>,
+    /// Further endpoints of the same bucket, as given.
+    pub bucket_endpoints: Vec<String>,
     /// The node's directory.
     pub dir: Option<PathBuf>,
     /// Threads for training and codec.
@@ -145,6 +147,8 @@ pub struct Subject {
     pub settings: Settings,
     /// Environment variables.
     pub variables: Variables,
+    /// The password of the hotkey, where one was given.
+    pub password: Option<SecretText>,
     /// Variables and platform as engines see them.
     pub engines: Environment,
     /// The machine.
@@ -182,6 +186,17 @@ impl Subject {
         WalletDir::new(&self.settings.wallet_path)
     }
 
+    /// The hotkey's place among the wallets.
+    pub fn hotkey_slot(&self) -> Slot {
+        Slot::hotkey(&self.settings.wallet, &self.settings.hotkey)
+    }
+
+    /// Whether the hotkey is encrypted, and no password was given: then only its public half is known.
+    pub fn is_locked(&self) -> bool {
+        let state = self.wallets().secret_state(&self.hotkey_slot());
+        self.password.is_none() && matches!(state, Ok(Some(SecretState::Encrypted(_))))
+    }
+
     /// The node's directory.
     ///
     /// # Errors
@@ -206,6 +221,20 @@ impl Subject {
     pub fn own_bucket(&self) -> Result<Bucket, Missing> {
         let config = BucketConfig { credentials: self.variables.credentials(), ..BucketConfig::anonymous(self.bucket_url()?) };
         self.open(&config, &self.own_http)
+    }
+
+    /// The own bucket by each of its endpoints, the first one first.
+    ///
+    /// # Errors
+    /// A URL is missing or is none, or a bucket cannot be opened.
+    pub fn own_endpoints(&self) -> Result<Vec<Bucket>, Missing> {
+        let mut endpoints = vec![self.own_bucket()?];
+        for text in &self.settings.bucket_endpoints {
+            let url = BucketUrl::parse(text).map_err(|error| Missing::new(error.to_string(), "store.url"))?;
+            let config = BucketConfig { credentials: self.variables.credentials(), ..BucketConfig::anonymous(url) };
+            endpoints.push(self.open(&config, &self.own_http)?);
+        }
+        Ok(endpoints)
     }
 
     /// A bucket as anybody sees it.

@@ -10,7 +10,7 @@
 mod fates;
 mod measure;
 pub mod published;
-mod replay;
+pub(crate) mod replay;
 mod round;
 #[cfg(test)]
 mod tests;

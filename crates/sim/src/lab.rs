@@ -275,15 +275,15 @@ impl Lab {
     /// Trains, compresses and seals as [`templar_node`]'s miner does, with its conduct.
     ///
     /// # Errors
-    /// A sentence for the journal: θ is not at hand, or training diverged.
-    pub fn train(&mut self, training: Training<'_>, conduct: &mut dyn Conduct) -> Result<Trained, String> {
+    /// θ is not at hand, or training diverged.
+    pub fn train(&mut self, training: Training<'_>, conduct: &mut dyn Conduct) -> Result<Trained, WorkError> {
         let Training { at, uid, run_id, key, private, steps_max } = training;
-        self.stand_at(&at.theta, at.window)?;
+        self.stand_at(&at.theta, at.window).map_err(WorkError::Shape)?;
         let (assignment, (digest, count)) = (self.assignment(uid, at.window), self.assigned(uid, at.window));
         let task = Task { at: &at, uid, assignment: &assignment, n_samples: self.shard.n_samples() };
         let chosen = conduct.rows(&task);
         let start = conduct.start(&at, self.work.theta());
-        self.work.restore(self.residual_of(private.residual), private.moments).map_err(|error| error.to_string())?;
+        self.work.restore(self.residual_of(private.residual), private.moments)?;
         let shard = self.shard.clone();
         let rows = |step: u32| {
             let assigned = || assignment.step(step as usize);
@@ -293,7 +293,7 @@ impl Lab {
             }
             shard.samples(rows).map(Some).map_err(|error| WorkError::Data(error.to_string()))
         };
-        let report = self.work.train_here(at.global_step, start.as_deref(), rows, || false).map_err(|error| error.to_string())?;
+        let report = self.work.train_here(at.global_step, start.as_deref(), rows, || false)?;
         let header = templar_codec::Header {
             run_id,
             uid,
@@ -307,8 +307,8 @@ impl Lab {
             payload_digest: Digest::default(),
             payload_bytes: 0,
         };
-        let compressed = self.work.compress(header, false, key, conduct).map_err(|error| error.to_string())?;
-        let (residual, moments) = self.work.private().map_err(|error| error.to_string())?;
+        let compressed = self.work.compress(header, false, key, conduct)?;
+        let (residual, moments) = self.work.private()?;
         Ok(Trained { report, object: compressed.object, private: Private { residual, moments } })
     }
 

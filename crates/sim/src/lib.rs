@@ -10,12 +10,14 @@
 
 pub mod attacks;
 pub mod draw;
+pub mod explore;
 pub mod gauge;
 pub mod key;
 pub mod lab;
 pub mod learn;
 pub mod miner;
 pub mod nodes;
+pub mod phases;
 pub mod record;
 pub mod replay;
 pub mod report;

@@ -4,7 +4,9 @@
 
 use crate::attacks;
 use crate::lab::{Private, Training};
+use crate::phases;
 use crate::record::SimEntry;
+use crate::scenario::FaultKind;
 use crate::seat::{Gathered, Seat};
 use crate::store::NodeIndex;
 use crate::world::World;
@@ -13,14 +15,19 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use templar_codec::HEADER_BYTES;
+use templar_model::ModelError;
 use templar_node::conduct::{Conduct, Honest, Moment, Put};
 use templar_node::decide::{Decided, ManifestRead};
 use templar_node::follow::{FollowAction, Followed};
-use templar_node::journal::{Entry, TrainingEntry};
+use templar_node::join::JoinError;
+use templar_node::journal::{Entry, TrainingEntry, trouble};
 use templar_node::miner::machine::{Action, Event, MinerMachine, Outcome};
+use templar_node::node::NodeError;
 use templar_node::position::Position;
 use templar_node::signed;
-use templar_protocol::messages::Commit;
+use templar_node::state::StateError;
+use templar_node::workspace::WorkError;
+use templar_protocol::messages::{Commit, PROTOCOL_VERSION};
 use templar_protocol::{Digest, Uid, Window, names};
 
 /// Time of compression and of making the state durable, ms.
@@ -54,7 +61,12 @@ pub struct Miner {
     training: Option<TrainingEntry>,
     gathered: Gathered,
     decided: Option<Box<Decided>>,
+    /// What ends the process: its name and the sentence.
+    fatal: Option<(&'static str, String)>,
 }
+
+/// What slow steps are slower by.
+const SLOW_STEPS: u64 = 20;
 
 impl Miner {
     /// The process of the node at `index` with slot `uid`.
@@ -76,12 +88,31 @@ impl Miner {
             training: None,
             gathered: Gathered::default(),
             decided: None,
+            fatal: None,
         }
+    }
+
+    /// Why the process cannot take part in the run.
+    fn refusal(&self) -> Option<JoinError> {
+        if self.seat.suffers(FaultKind::OtherProtocol) {
+            return Some(JoinError::Protocol { theirs: PROTOCOL_VERSION, ours: PROTOCOL_VERSION + 1 });
+        }
+        let keys = || vec!["inner_steps (expected 99, the run has another)".to_owned()];
+        self.seat.suffers(FaultKind::OtherHparams).then(|| JoinError::Hparams { keys: keys() })
+    }
+
+    fn stop(&self, kind: &str, why: String) {
+        self.seat.note(&Entry::Stopped { kind: kind.to_owned(), why });
     }
 
     /// Mines until it is killed or has lost its slot.
     pub async fn run(mut self) {
         self.seat.tell(&SimEntry::Up { attack: self.seat.info.attack });
+        self.seat.note_start("miner");
+        if let Some(error) = self.refusal() {
+            let error = NodeError::from(error);
+            return self.stop(trouble::of_node(&error), error.to_string());
+        }
         let Some(position) = self.join().await else { return };
         let run = self.seat.world.run.id;
         self.seat.note(&Entry::Joined { run, window: position.window, global_step: position.global_step, state_digest: position.theta });
@@ -89,19 +120,27 @@ impl Miner {
         while let Some(effect) = next {
             if matches!(effect.action, Action::Look(_)) && !self.seat.is_registered() {
                 let why = format!("uid {} belongs to another hotkey now", self.seat.uid);
-                self.seat.note(&Entry::Stopped { why });
-                return;
+                return self.stop(trouble::NOT_REGISTERED, why);
             }
+            let (phase, begun_ms) = (phases::of_miner(&effect.action), self.seat.world.time.now_ms());
             let outcome = self.perform(effect.action).await;
+            self.seat.add_time(phase, begun_ms);
+            if let Some((kind, why)) = self.fatal.take() {
+                return self.stop(kind, why);
+            }
             next = self.machine.step(Event::Done(effect.id, outcome));
         }
     }
 
     /// Loads what the disk has and the newest checkpoint, asking until there is one.
     async fn join(&mut self) -> Option<Position> {
+        let mut told = false;
         loop {
             if let Some(position) = self.load_all().await {
                 return Some(position);
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.seat.warn_of(trouble::NO_RUN, "no validator has published a run that can be read; waiting for one");
             }
             let pause_ms = self.seat.world.run.block_ms();
             self.seat.sleep_until(self.seat.now_ms() + pause_ms).await;
@@ -138,6 +177,7 @@ impl Miner {
     async fn perform(&mut self, action: Action) -> Outcome {
         match action {
             Action::Look(window) => {
+                self.seat.reach_chain().await;
                 let (now_ms, start_ms, ending) = self.seat.look(window);
                 let sealed = self.sealed.as_ref().is_some_and(|sealed| sealed.window == window);
                 Outcome::Looked { now_ms, start_ms, ending, sealed }
@@ -163,7 +203,10 @@ impl Miner {
     /// Trains, and compresses in the same go: the lab is shared, so a training cannot lie half done in it. The time of each is kept apart.
     async fn train(&mut self, at: Position, stop_at_ms: u64) -> Outcome {
         let world = self.seat.world.clone();
-        let step_ms = self.seat.info.step_ms.max(1);
+        if let Some(error) = self.cannot_train().await {
+            return self.failed(at.window, &error);
+        }
+        let step_ms = self.seat.info.step_ms.max(1) * if self.seat.suffers(FaultKind::SlowSteps) { SLOW_STEPS } else { 1 };
         let (began_ms, time_ms) = (self.seat.now_ms(), stop_at_ms.saturating_sub(self.seat.now_ms()));
         let training = Training {
             at,
@@ -176,7 +219,7 @@ impl Miner {
         let trained = world.lab.borrow_mut().train(training, &mut *self.conduct);
         let trained = match trained {
             Ok(trained) => trained,
-            Err(why) => return Outcome::Failed(why),
+            Err(error) => return self.failed(at.window, &error),
         };
         let report = trained.report;
         self.seat.sleep_until(began_ms + u64::from(report.steps) * step_ms).await;
@@ -186,6 +229,7 @@ impl Miner {
             entry_loss: report.entry_loss,
             last_loss: report.last_loss,
             tokens: report.tokens,
+            tokens_s: report.tokens as f64 / (f64::from(report.steps) * step_ms as f64 / 1e3).max(1e-3),
             gradient_norm: report.gradient_norm,
             learning_rate: report.learning_rate,
             object_bytes: trained.object.len() as u64,
@@ -193,6 +237,28 @@ impl Miner {
         });
         self.trained = Some((trained.private, trained.object.into()));
         Outcome::Trained(if self.conduct.sends_untrained() { report.steps.max(1) } else { report.steps })
+    }
+
+    /// Waits for data; gives what keeps the device from training.
+    async fn cannot_train(&mut self) -> Option<WorkError> {
+        if self.seat.suffers(FaultKind::NoData) {
+            self.seat.warn_of(trouble::DATA, "the data cannot be had, asking again: no place of the data set can be reached");
+        }
+        while self.seat.suffers(FaultKind::NoData) {
+            self.seat.sleep_until(self.seat.now_ms() + self.seat.world.run.block_ms()).await;
+        }
+        if self.seat.suffers(FaultKind::Diverges) {
+            return Some(WorkError::NotFinite { step: 0, loss: f64::INFINITY, gradient_norm: f64::INFINITY });
+        }
+        let reason = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1073741824 bytes".to_owned();
+        let full = self.seat.suffers(FaultKind::MemoryFull);
+        full.then(|| ModelError::from(templar_tensor::Error::Device { device: "simulated".into(), reason }).into())
+    }
+
+    /// Says what kept the engine from its work, and gives the outcome.
+    fn failed(&self, window: Window, error: &WorkError) -> Outcome {
+        self.seat.warn_of(trouble::of_work(error), format!("training of window {window} failed: {error}"));
+        Outcome::Failed(error.to_string())
     }
 
     async fn compress(&mut self, at: Position) -> Outcome {
@@ -206,6 +272,12 @@ impl Miner {
 
     async fn persist(&mut self, _at: Position) -> Outcome {
         self.seat.sleep_until(self.seat.now_ms() + PERSIST_MS).await;
+        if self.seat.suffers(FaultKind::DiskFull) {
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let error = NodeError::from(StateError::Io { what: "saved", path: "state/current".into(), source });
+            self.fatal = Some((trouble::of_node(&error), error.to_string()));
+            return Outcome::Failed(error.to_string());
+        }
         self.disk.borrow_mut().state = self.sealed.clone().map(|sealed| (self.private.clone(), sealed));
         Outcome::Done
     }
@@ -243,7 +315,7 @@ impl Miner {
             }
             Err(given_up_ms) => {
                 self.seat.until(given_up_ms).await;
-                self.seat.warn(format!("the commit of window {window} was not put, so its object will not count"));
+                self.seat.warn_of(self.put_trouble(), format!("the commit of window {window} was not put, so its object will not count"));
                 Outcome::Failed("the bucket did not answer".into())
             }
         }
@@ -272,12 +344,16 @@ impl Miner {
                 }
                 Err(given_up_ms) => {
                     self.seat.until(given_up_ms).await;
-                    self.seat.warn(format!("the object of window {window} was not put"));
+                    self.seat.warn_of(self.put_trouble(), format!("the object of window {window} was not put"));
                     outcome = Outcome::Failed("the bucket did not answer".into());
                 }
             }
         }
         outcome
+    }
+
+    fn put_trouble(&self) -> &'static str {
+        if self.seat.suffers(FaultKind::Denied) { trouble::PUT_DENIED } else { trouble::PUT_FAILED }
     }
 
     async fn follow(&mut self, action: FollowAction) -> Outcome {

@@ -11,8 +11,12 @@ use crate::world::{FIRST_WINDOW, NETUID, Role, World, WorldError, now};
 use std::cell::RefCell;
 use std::rc::Rc;
 use templar_chain::Chain;
+use templar_node::journal::Entry;
 use templar_protocol::{Uid, Window};
 use templar_wallet::Signer;
+
+/// By how much a slow link is slower, down and up: objects still come within a window, and are not up in time.
+const SLOW_LINK: [f64; 2] = [400.0, 1000.0];
 
 /// What the supervisor does at an instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +25,7 @@ enum Order {
     Start(NodeIndex),
     Cut(Vec<NodeIndex>, bool),
     Down(Vec<NodeIndex>, bool),
+    Ill(Vec<NodeIndex>, FaultKind, bool),
     Newcomer,
 }
 
@@ -57,6 +62,7 @@ fn play(world: &Rc<World>, seed: u64) {
     let orders = plan(world);
     world.time.spawn(supervise(machines, orders));
     world.time.run(end_ms);
+    world.time.end();
 }
 
 async fn keep_chain(world: Rc<World>) {
@@ -106,6 +112,13 @@ fn plan(world: &World) -> Vec<(u64, Order)> {
             }
             FaultKind::Partition => orders.extend([(from_ms, Order::Cut(nodes.clone(), true)), (to_ms, Order::Cut(nodes, false))]),
             FaultKind::StoreDown => orders.extend([(from_ms, Order::Down(nodes.clone(), true)), (to_ms, Order::Down(nodes, false))]),
+            kind => {
+                let again = |at_ms| nodes.iter().flat_map(move |&node| [(at_ms, Order::Kill(node)), (at_ms, Order::Start(node))]);
+                orders.push((from_ms, Order::Ill(nodes.clone(), kind, true)));
+                orders.push((to_ms, Order::Ill(nodes.clone(), kind, false)));
+                orders.extend(again(from_ms).filter(|_| kind.restarts()));
+                orders.extend(again(to_ms).filter(|_| kind.ends()));
+            }
         }
     }
     for window in FIRST_WINDOW.0..FIRST_WINDOW.0 + scenario.windows {
@@ -155,7 +168,37 @@ impl Machines {
                 nodes.iter().for_each(|&node| self.world.store.borrow_mut().down[node] = down);
                 nodes.iter().for_each(|&node| self.note_cut(node, down));
             }
+            Order::Ill(nodes, kind, ill) => {
+                nodes.iter().for_each(|&node| self.afflict(node, kind, ill));
+                nodes.iter().for_each(|&node| self.note_cut(node, ill));
+            }
             Order::Newcomer => self.newcomer(),
+        }
+    }
+
+    /// Begins or ends a fault; what concerns buckets and links is the store's.
+    fn afflict(&mut self, node: NodeIndex, kind: FaultKind, ill: bool) {
+        let mut store = self.world.store.borrow_mut();
+        match kind {
+            FaultKind::Denied => store.denied[node] = ill,
+            FaultKind::Hidden => store.hidden[node] = ill,
+            FaultKind::Throttled => store.throttled[node] = ill,
+            FaultKind::SlowDownload => store.slower[node][0] = if ill { SLOW_LINK[0] } else { 1.0 },
+            FaultKind::SlowUpload => store.slower[node][1] = if ill { SLOW_LINK[1] } else { 1.0 },
+            _ => {}
+        }
+        drop(store);
+        let mut ills = self.world.ills.borrow_mut();
+        if ill {
+            ills.insert((node, kind))
+        } else {
+            ills.remove(&(node, kind))
+        };
+        drop(ills);
+        if kind == FaultKind::Stopped && ill {
+            let (name, why) = (self.world.node(node).name.clone(), "Terminate".to_owned());
+            self.world.record.borrow_mut().note(self.world.time.now_ms(), &name, &Entry::Stopped { kind: String::new(), why });
+            self.kill(node);
         }
     }
 

@@ -236,7 +236,7 @@ pub struct Fault {
 }
 
 /// Kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// The processes are killed in the first window and started again after the last.
@@ -245,6 +245,48 @@ pub enum FaultKind {
     Partition,
     /// Nobody reaches these nodes' buckets, their owners neither.
     StoreDown,
+    /// These nodes' buckets refuse what their owners put.
+    Denied,
+    /// Others find nothing in these nodes' buckets: what the chain names is another bucket.
+    Hidden,
+    /// Every bucket asks these nodes for fewer requests.
+    Throttled,
+    /// What these nodes send takes a hundred times as long.
+    SlowUpload,
+    /// What these nodes receive takes a hundred times as long.
+    SlowDownload,
+    /// Inner steps of these miners take twenty times as long.
+    SlowSteps,
+    /// These nodes' clocks are four seconds behind.
+    ClockBehind,
+    /// These nodes cannot reach the chain.
+    ChainDown,
+    /// These miners cannot read the data set.
+    NoData,
+    /// These miners' disks are full.
+    DiskFull,
+    /// The memory of these miners' devices does not suffice.
+    MemoryFull,
+    /// The inner steps of these miners give numbers that are none.
+    Diverges,
+    /// An operator stops these nodes, and starts them again after the fault.
+    Stopped,
+    /// These nodes are started again by an operator who expects other hyper-parameters.
+    OtherHparams,
+    /// These nodes are started again with a binary of another protocol.
+    OtherProtocol,
+}
+
+impl FaultKind {
+    /// Whether the processes are started again when the fault begins and when it ends.
+    pub fn restarts(self) -> bool {
+        matches!(self, Self::OtherHparams | Self::OtherProtocol)
+    }
+
+    /// Whether the fault may end the processes, so that they are started again after it.
+    pub fn ends(self) -> bool {
+        self.restarts() || matches!(self, Self::DiskFull | Self::Stopped)
+    }
 }
 
 /// A property of the result.

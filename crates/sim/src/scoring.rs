@@ -106,6 +106,12 @@ impl Scores {
                 seat.note(&Entry::Evaluated { window, evaluation: PeerEvaluation::of(&verdict, &self.scorer.weights(), measurement) });
             }
         }
+        if seat.world.record.borrow().has_journal() {
+            let measured = |uid: Uid| measurements.iter().any(|measurement| measurement.uid == uid);
+            for judgement in verdict.peers.iter().filter(|judgement| !measured(judgement.uid)) {
+                seat.note(&Entry::Judged { window, judgement: Box::new(judgement.clone()) });
+            }
+        }
         let mut record: RefMut<'_, Record> = seat.world.record.borrow_mut();
         let node = |hotkey| seat.node_of(hotkey);
         for judgement in verdict.peers.iter().filter(|judgement| !judgement.penalties.is_empty()) {

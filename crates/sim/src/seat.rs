@@ -1,6 +1,7 @@
 //! What both roles' drivers need: the node's own clock, the chain as it sees it, manifests, objects, checkpoints.
 
 use crate::record::SimEntry;
+use crate::scenario::FaultKind;
 use crate::store::{Got, NodeIndex};
 use crate::world::{NodeInfo, World};
 use std::collections::BTreeMap;
@@ -8,13 +9,21 @@ use std::rc::Rc;
 use templar_codec::{Expect, HEADER_BYTES, Opened};
 use templar_node::decide::{Decided, ManifestRead};
 use templar_node::follow::Ending;
-use templar_node::journal::{Entry, WindowEntry};
+use templar_node::journal::{Entry, HealthEntry, WindowEntry, trouble};
+use templar_node::node::plan_entry;
 use templar_node::position::Position;
 use templar_node::round::{Round, claimed_theta, majority};
 use templar_node::signed;
 use templar_protocol::messages::{Accepted, CheckpointPointer, MANIFEST_BYTES_MAX, Manifest, Message};
 use templar_protocol::{AccountId, Digest, Uid, Window, names};
 use templar_wallet::Signer;
+
+/// What a clock that is behind is wrong by, ms.
+const CLOCK_BEHIND_MS: i64 = 4000;
+/// Time between two attempts to reach the chain, ms.
+const CHAIN_RETRY_MS: u64 = 500;
+/// Free bytes of a disk that is not full.
+const DISK_FREE_BYTES: u64 = 1 << 40;
 
 /// A node in the world.
 #[derive(Clone)]
@@ -28,6 +37,10 @@ pub struct Seat {
     /// Its slot.
     pub uid: Uid,
     round: Option<Rc<Round>>,
+    /// Time of each phase of the window, ms.
+    phases: BTreeMap<String, u64>,
+    /// Least and most of the clock less the head's timestamp since the last entry, ms.
+    chain_age_ms: Option<[i64; 2]>,
 }
 
 /// The objects of a round.
@@ -44,7 +57,7 @@ pub struct Gathered {
 impl Seat {
     /// The seat of the node at `index`, which holds `uid`.
     pub fn new(world: &Rc<World>, index: NodeIndex, uid: Uid) -> Self {
-        Self { world: world.clone(), index, info: world.node(index), uid, round: None }
+        Self { world: world.clone(), index, info: world.node(index), uid, round: None, phases: BTreeMap::new(), chain_age_ms: None }
     }
 
     /// Its hotkey.
@@ -54,12 +67,52 @@ impl Seat {
 
     /// Now, by its own clock.
     pub fn now_ms(&self) -> u64 {
-        self.world.time.now_ms().saturating_add_signed(self.info.skew_ms)
+        self.world.time.now_ms().saturating_add_signed(self.skew_ms())
+    }
+
+    /// What its clock is wrong by, ms.
+    pub fn skew_ms(&self) -> i64 {
+        self.info.skew_ms - if self.suffers(FaultKind::ClockBehind) { CLOCK_BEHIND_MS } else { 0 }
+    }
+
+    /// Whether it suffers from a fault now.
+    pub fn suffers(&self, kind: FaultKind) -> bool {
+        self.world.suffers(self.index, kind)
+    }
+
+    /// Says that the process is up.
+    pub fn note_start(&self, role: &str) {
+        let (version, hotkey) = (env!("CARGO_PKG_VERSION").to_owned(), self.hotkey().to_string());
+        self.note(&Entry::Started { role: role.to_owned(), version, hotkey, uid: self.uid, threads: 1 });
+    }
+
+    /// Adds the time since `begun_ms` of the world's clock to a phase of the window.
+    pub fn add_time(&mut self, phase: &str, begun_ms: u64) {
+        *self.phases.entry(phase.to_owned()).or_default() += self.world.time.now_ms().saturating_sub(begun_ms);
+    }
+
+    /// Waits until the chain can be reached, and notes how old its head is.
+    pub async fn reach_chain(&mut self) {
+        let mut told = false;
+        while self.suffers(FaultKind::ChainDown) {
+            if !std::mem::replace(&mut told, true) {
+                let text =
+                    format!("the chain cannot be reached to read its head (the fault holds); asking again every {CHAIN_RETRY_MS} ms");
+                self.warn_of(trouble::CHAIN, text);
+            }
+            self.sleep_until(self.now_ms() + CHAIN_RETRY_MS).await;
+        }
+        self.note_age();
+    }
+
+    fn note_age(&mut self) {
+        let age = self.now_ms() as i64 - self.world.head().time_ms as i64;
+        self.chain_age_ms = Some(self.chain_age_ms.map_or([age; 2], |[least, most]| [least.min(age), most.max(age)]));
     }
 
     /// Waits until its own clock shows `at_ms`.
     pub async fn sleep_until(&self, at_ms: u64) {
-        self.world.time.sleep_until(at_ms.saturating_add_signed(-self.info.skew_ms)).await;
+        self.world.time.sleep_until(at_ms.saturating_add_signed(-self.skew_ms())).await;
     }
 
     /// Waits until the world's clock, which nobody sees, shows `at_ms`.
@@ -74,7 +127,12 @@ impl Seat {
 
     /// Writes a warning to the journal.
     pub fn warn(&self, text: impl Into<String>) {
-        self.note(&Entry::Warning { text: text.into() });
+        self.warn_of("", text);
+    }
+
+    /// Writes a warning with a stable name to the journal.
+    pub fn warn_of(&self, kind: &str, text: impl Into<String>) {
+        self.note(&Entry::Warning { kind: kind.to_owned(), text: text.into() });
     }
 
     /// Writes what only the simulation knows.
@@ -115,6 +173,7 @@ impl Seat {
         let run = &self.world.run;
         let (first, block_ms) = (window.next().first_block(run.blocks_per_window()), run.block_ms());
         loop {
+            self.reach_chain().await;
             let head = self.world.head();
             if head.number >= first {
                 break;
@@ -228,7 +287,7 @@ impl Seat {
 
     /// One object, from its owner or from a validator's copy: when, and whether it is a copy.
     fn fetch_accepted(&self, round: &Round, accepted: &Accepted, until_ms: u64) -> (u64, Option<(bytes::Bytes, bool)>) {
-        let patience_ms = until_ms.min(self.now_ms() + round.patience_ms).saturating_add_signed(-self.info.skew_ms);
+        let patience_ms = until_ms.min(self.now_ms() + round.patience_ms).saturating_add_signed(-self.skew_ms());
         let peer = round.roster.member(accepted.uid).filter(|member| member.hotkey == accepted.hotkey);
         let mut tried_ms = self.world.time.now_ms();
         let sources = peer.map(|member| (member.hotkey, names::object(round.window, accepted.uid), false)).into_iter();
@@ -281,7 +340,7 @@ impl Seat {
 
     /// The window's entry for the journal.
     pub fn window_entry(
-        &self,
+        &mut self,
         window: Window,
         after: &Position,
         stepped: bool,
@@ -303,6 +362,15 @@ impl Seat {
             from_copies: gathered.from_copies.clone(),
             gather_success: if committed == 0 { 0.0 } else { count as f64 / committed as f64 },
             object_bytes: gathered.bytes,
+            phases_ms: std::mem::take(&mut self.phases),
+            store_bytes: self.world.store.borrow().traffic[self.index].map(|bytes| bytes as u64),
+            plan: plan_entry(&self.world.run),
+            health: HealthEntry {
+                disk_free_bytes: Some(if self.suffers(FaultKind::DiskFull) { 0 } else { DISK_FREE_BYTES }),
+                chain_age_ms: self.chain_age_ms.take(),
+                requests: self.world.store.borrow().attempts[self.index],
+                ..HealthEntry::default()
+            },
             ..WindowEntry::default()
         }
     }

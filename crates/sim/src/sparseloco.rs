@@ -85,9 +85,11 @@ pub struct Comparison {
 }
 
 /// One run: losses after every tenth, and bytes.
-struct Run {
-    course: Vec<f64>,
-    bytes: f64,
+pub(crate) struct Run {
+    /// Held-out losses, nats per token.
+    pub course: Vec<f64>,
+    /// Bytes of an object, on average.
+    pub bytes: f64,
 }
 
 struct Bench<'a> {
@@ -145,7 +147,7 @@ pub fn compare(size: &Size, threads: usize, told: impl Fn(usize, usize) + Sync) 
     Ok(Comparison { size: size.clone(), tokens, parameters, lines: lines.into() })
 }
 
-fn hparams() -> Hparams {
+pub(crate) fn hparams() -> Hparams {
     let scenario = Scenario::parse("name = \"sparseloco\"\nwindows = 1\n[nodes]\nminers = 1\n[learning]\nmode = \"real\"\n", "sparseloco");
     let scenario = scenario.expect("a scenario of this file's own");
     debug_assert_eq!(scenario.learning, Learning::Real);
@@ -153,9 +155,18 @@ fn hparams() -> Hparams {
 }
 
 fn run(size: &Size, method: Method, seed: u64) -> Result<Run, LabError> {
+    run_of(size, hparams(), method, seed)
+}
+
+/// A run of our method with other hyper-parameters than the mode's own.
+pub(crate) fn sparse_run(size: &Size, hparams: Hparams, seed: u64) -> Result<Run, LabError> {
+    run_of(size, hparams, Method::SparseLoCo, seed)
+}
+
+fn run_of(size: &Size, hparams: Hparams, method: Method, seed: u64) -> Result<Run, LabError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| LabError::Dir(std::io::Error::other(error)))?;
     pool.install(|| {
-        let mut bench = Bench::new(size, seed)?;
+        let mut bench = Bench::new(size, hparams, seed)?;
         match method {
             Method::AdamW => bench.data_parallel(),
             Method::DiLoCo => bench.dense(),
@@ -165,8 +176,8 @@ fn run(size: &Size, method: Method, seed: u64) -> Result<Run, LabError> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(size: &'a Size, seed: u64) -> Result<Self, LabError> {
-        let (hparams, dir, draw) = (hparams(), tempfile::tempdir()?, Draw::new(seed));
+    fn new(size: &'a Size, hparams: Hparams, seed: u64) -> Result<Self, LabError> {
+        let (dir, draw) = (tempfile::tempdir()?, Draw::new(seed));
         let (shard, held_out) = real::corpus(dir.path(), &hparams, draw.of("corpus"))?;
         let (trainer, theta) = real::trainer(&hparams)?;
         let layout = Layout::new(trainer.specs(), recipe::codec(&hparams))?;

@@ -13,6 +13,8 @@ const ATTEMPTS: u32 = 4;
 const PAUSE_MS: u64 = 200;
 /// What a failed attempt costs.
 const FAILED_MS: u64 = 100;
+/// Attempts of a request that are refused while a node is throttled.
+const THROTTLED_ATTEMPTS: u32 = 2;
 /// Versions of an object that are kept: the newest may not have arrived yet.
 const VERSIONS_MAX: usize = 3;
 
@@ -69,6 +71,16 @@ pub struct Store {
     pub down: Vec<bool>,
     /// The side of a partition that each node is on.
     pub side: Vec<bool>,
+    /// Nodes whose own puts are refused.
+    pub denied: Vec<bool>,
+    /// Nodes in whose buckets others find nothing.
+    pub hidden: Vec<bool>,
+    /// Nodes whose first attempts are answered with a request for fewer.
+    pub throttled: Vec<bool>,
+    /// By how much each node's link is slower than it was, down and up.
+    pub slower: Vec<[f64; 2]>,
+    /// Requests of each node with every attempt: all, those that failed, and those of them that were throttled.
+    pub attempts: Vec<[u64; 3]>,
     /// Bytes received and sent by each node, as the links count them.
     pub traffic: Vec<[f64; 2]>,
 }
@@ -85,6 +97,11 @@ impl Store {
             size_factor,
             down: vec![],
             side: vec![],
+            denied: vec![],
+            hidden: vec![],
+            throttled: vec![],
+            slower: vec![],
+            attempts: vec![],
             traffic: vec![],
         };
         links.into_iter().for_each(|link| store.add(link));
@@ -97,6 +114,11 @@ impl Store {
         self.requests.push(0);
         self.down.push(false);
         self.side.push(false);
+        self.denied.push(false);
+        self.hidden.push(false);
+        self.throttled.push(false);
+        self.slower.push([1.0; 2]);
+        self.attempts.push([0; 3]);
         self.traffic.push([0.0; 2]);
     }
 
@@ -116,12 +138,20 @@ impl Store {
             if attempt > 0 {
                 at_ms += PAUSE_MS << (attempt - 1);
             }
+            self.attempts[node][0] += 1;
+            if self.throttled[node] && attempt < THROTTLED_ATTEMPTS {
+                at_ms += FAILED_MS;
+                self.attempts[node][1] += 1;
+                self.attempts[node][2] += 1;
+                continue;
+            }
             if !cut && !place.at(u64::from(attempt)).chance(self.loss) {
                 // A fifth of jitter.
                 let latency = self.links[node].latency_ms as f64 * place.of("jitter").real(0.9, 1.1);
                 return Ok(at_ms + latency.ceil() as u64);
             }
             at_ms += FAILED_MS;
+            self.attempts[node][1] += 1;
         }
         Err(at_ms)
     }
@@ -136,6 +166,9 @@ impl Store {
             Ok(reached_ms) => reached_ms,
             Err(given_up_ms) => return (given_up_ms, Got::Failed("the bucket did not answer".into())),
         };
+        if self.hidden[owner] && node != owner {
+            return (reached_ms, Got::Absent);
+        }
         let Some(bucket) = self.buckets.get(&owner) else { return (reached_ms, Got::Absent) };
         let versions = bucket.objects.get(key).map_or(&[][..], Vec::as_slice);
         let Some(version) = versions.iter().rev().find(|version| version.visible_ms <= now_ms) else { return (reached_ms, Got::Absent) };
@@ -146,7 +179,7 @@ impl Store {
         if bytes.len() as u64 > bytes_max {
             return (reached_ms, Got::TooLarge);
         }
-        let slowest = bucket.bytes_per_ms.unwrap_or(f64::INFINITY).min(self.links[node].bytes_per_ms);
+        let slowest = bucket.bytes_per_ms.unwrap_or(f64::INFINITY).min(self.links[node].bytes_per_ms / self.slower[node][0]);
         self.traffic[node][0] += bytes.len() as f64 * self.size_factor;
         (reached_ms + self.transfer_ms(bytes.len(), slowest), Got::Found(bytes))
     }
@@ -165,7 +198,11 @@ impl Store {
     /// As [`Store::put`].
     pub fn put_two_faced(&mut self, node: NodeIndex, key: &str, bytes: Bytes, alternate: Option<Bytes>, now_ms: u64) -> Result<u64, u64> {
         let reached_ms = self.reach(node, node, now_ms)?;
-        let visible_ms = reached_ms + self.transfer_ms(bytes.len(), self.links[node].bytes_per_ms);
+        if self.denied[node] {
+            self.attempts[node][1] += 1;
+            return Err(reached_ms);
+        }
+        let visible_ms = reached_ms + self.transfer_ms(bytes.len(), self.links[node].bytes_per_ms / self.slower[node][1]);
         self.traffic[node][1] += bytes.len() as f64 * self.size_factor;
         let versions = self.buckets.entry(node).or_default().objects.entry(key.to_owned()).or_default();
         versions.push(Version { visible_ms, bytes, alternate });
@@ -230,6 +267,24 @@ mod tests {
         store.side[1] = false;
         assert!(matches!(store.get(1, 0, "a", 9, 1000).1, Got::Found(_)));
         store.down[0] = true;
+        assert!(store.put(0, "b", Bytes::new(), 0).is_err());
+    }
+
+    #[test]
+    fn buckets_refuse_hide_throttle_and_links_get_slow() {
+        let mut store = store(0.0);
+        store.put(0, "a", Bytes::from(vec![7; 1000]), 0).unwrap();
+        store.hidden[0] = true;
+        assert_eq!(store.get(1, 0, "a", 5000, 1000).1, Got::Absent);
+        assert!(matches!(store.get(0, 0, "a", 5000, 1000).1, Got::Found(_)));
+        store.hidden[0] = false;
+        let before_ms = store.get(1, 0, "a", 5000, 1000).0;
+        store.slower[1][0] = 10.0;
+        assert!(store.get(1, 0, "a", 5000, 1000).0 > before_ms + 800);
+        store.throttled[1] = true;
+        store.get(1, 0, "a", 5000, 1000);
+        assert_eq!(store.attempts[1], [6, 2, 2]);
+        store.denied[0] = true;
         assert!(store.put(0, "b", Bytes::new(), 0).is_err());
     }
 

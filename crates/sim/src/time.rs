@@ -60,6 +60,13 @@ impl Time {
         drop(dropped);
     }
 
+    /// Ends all tasks. Tasks hold the world that holds this clock, so a world whose clock is not ended is never freed.
+    pub fn end(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        self.timers.borrow_mut().clear();
+        drop(tasks);
+    }
+
     /// Runs until the clock would pass `until_ms`, or nothing is left to do.
     pub fn run(&self, until_ms: u64) {
         loop {
@@ -137,5 +144,20 @@ mod tests {
         time.kill(killed);
         time.run(1000);
         assert_eq!(*log.borrow(), [("past", 100), ("early", 200), ("late", 300), ("same", 300)]);
+    }
+
+    #[test]
+    fn an_ended_clock_frees_its_tasks() {
+        let time = Time::new(0);
+        let (held, forever) = (Rc::new(()), time.clone());
+        let weak = Rc::downgrade(&held);
+        time.spawn(async move {
+            forever.sleep_until(u64::MAX).await;
+            drop(held);
+        });
+        time.run(10);
+        assert!(weak.upgrade().is_some());
+        time.end();
+        assert!(weak.upgrade().is_none() && Rc::strong_count(&time) == 1);
     }
 }

@@ -1,6 +1,7 @@
 //! The validator's driver in virtual time: performs the effects of the real machine against the world.
 
 use crate::attacks::{self, Office};
+use crate::phases;
 use crate::scoring::Scores;
 use crate::seat::{Gathered, Seat};
 use crate::store::{Got, NodeIndex};
@@ -78,6 +79,7 @@ impl Validator {
     /// Validates until it is killed.
     pub async fn run(mut self) {
         self.seat.tell(&crate::record::SimEntry::Up { attack: self.seat.info.attack });
+        self.seat.note_start("validator");
         let beginning = self.seat.world.beginning();
         if self.seat.index == 0 && self.seat.world.time.now_ms() == self.seat.world.run.descriptor.started_ms {
             self.offer(&beginning).await;
@@ -92,7 +94,9 @@ impl Validator {
         self.seat.note(&Entry::Joined { run, window: position.window, global_step: position.global_step, state_digest: position.theta });
         let mut next = self.machine.step(Event::Joined(position));
         while let Some(effect) = next {
+            let (phase, begun_ms) = (phases::of_validator(&effect.action), self.seat.world.time.now_ms());
             let outcome = self.perform(effect.action).await;
+            self.seat.add_time(phase, begun_ms);
             next = self.machine.step(Event::Done(effect.id, outcome));
         }
     }
@@ -100,6 +104,7 @@ impl Validator {
     async fn perform(&mut self, action: Action) -> Outcome {
         match action {
             Action::Look(window) => {
+                self.seat.reach_chain().await;
                 let (now_ms, _, ending) = self.seat.look(window);
                 let commits_kept = self.disk.borrow().commits.as_ref().is_some_and(|(of, ..)| *of == window);
                 Outcome::Looked { now_ms, ending, commits_kept }
@@ -200,7 +205,7 @@ impl Validator {
     async fn fetch(&mut self, round: &Round, awaited: Vec<Awaited>, upload_ends_ms: u64, until_ms: u64) -> Vec<(Awaited, Bytes)> {
         let world = self.seat.world.clone();
         let (mut missing, mut fetched, mut arrived_ms) = (awaited, Vec::new(), world.time.now_ms());
-        let until_world_ms = until_ms.saturating_add_signed(-self.seat.info.skew_ms);
+        let until_world_ms = until_ms.saturating_add_signed(-self.seat.skew_ms());
         loop {
             let asked_ms = self.seat.now_ms();
             let mut again = Vec::new();

@@ -4,12 +4,12 @@ use crate::draw::Draw;
 use crate::key::SimKey;
 use crate::lab::{Lab, LabError};
 use crate::record::Record;
-use crate::scenario::Scenario;
+use crate::scenario::{FaultKind, Scenario};
 use crate::store::{Got, Link, NodeIndex, Store};
 use crate::time::{TaskId, Time};
 use futures::FutureExt;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use templar_chain::{At, BlockRef, BlockTime, Chain, ChainError, DevChain, GenesisConfig, Metagraph, SubnetRules, Wait, WeightRows};
 use templar_chain::{DevControl, GenesisNeuron};
@@ -106,6 +106,8 @@ pub struct World {
     pub record: RefCell<Record>,
     /// The running task of each node.
     pub tasks: RefCell<Vec<Option<TaskId>>>,
+    /// The faults that hold now.
+    pub ills: RefCell<BTreeSet<(NodeIndex, FaultKind)>>,
     owners: RefCell<HashMap<AccountId, NodeIndex>>,
     rosters: RefCell<BTreeMap<Window, (Rc<Round>, u64)>>,
     manifests: RefCell<HashMap<(Digest, u32), CheckedManifest>>,
@@ -149,6 +151,7 @@ impl World {
             nodes: RefCell::new(nodes),
             record: RefCell::new(record),
             tasks,
+            ills: RefCell::default(),
             owners: RefCell::new(owners),
             rosters: RefCell::default(),
             manifests: RefCell::default(),
@@ -160,6 +163,11 @@ impl World {
     /// A node.
     pub fn node(&self, index: NodeIndex) -> Rc<NodeInfo> {
         self.nodes.borrow()[index].clone()
+    }
+
+    /// Whether a node suffers from a fault now.
+    pub fn suffers(&self, index: NodeIndex, kind: FaultKind) -> bool {
+        self.ills.borrow().contains(&(index, kind))
     }
 
     /// The node with this hotkey.

@@ -6,6 +6,8 @@
 use crate::config::BucketConfig;
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Passing, StoreError, generic};
+use crate::failover::{Failover, Switch, Switches};
+use crate::throttle::Throttle;
 use crate::upload::Unfinished;
 use crate::url::Place;
 use crate::{BucketUrl, FaultPlan, Faults, Http, Meter, MeterSnapshot, Metered, PartPlan, Reach, Retry, RetryPolicy};
@@ -19,6 +21,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,12 +69,31 @@ pub struct Pruned {
     pub kept: usize,
 }
 
+/// What is put around a store.
+struct Layers {
+    policy: RetryPolicy,
+    faults: FaultPlan,
+    bytes_up_per_s: Option<NonZeroU64>,
+    switches: Switches,
+    endpoints: usize,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        let (policy, faults, switches) = (RetryPolicy::default(), FaultPlan::default(), Switches::default());
+        Self { policy, faults, bytes_up_per_s: None, switches, endpoints: 1 }
+    }
+}
+
 /// A bucket; clones are cheap and share connections and counters.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     url: BucketUrl,
     meter: Meter,
+    switches: Switches,
+    /// Endpoints that lead to it.
+    endpoints: usize,
 }
 
 impl Bucket {
@@ -89,22 +111,34 @@ impl Bucket {
     /// # Errors
     /// As [`Bucket::open`].
     pub fn open_with(config: &BucketConfig, http: &Http, policy: RetryPolicy, faults: FaultPlan) -> Result<Self, StoreError> {
-        let what = || format!("open the bucket {}", config.url);
-        let store: Arc<dyn ObjectStore> = match config.url.place() {
-            Place::Memory => Arc::new(InMemory::new()),
-            Place::Directory(directory) => {
-                std::fs::create_dir_all(directory).map_err(|source| StoreError::from_io(what(), source))?;
-                let store = LocalFileSystem::new_with_prefix(directory).map_err(|source| StoreError::from_store(what(), source))?;
-                Arc::new(store.with_fsync(true).with_automatic_cleanup(true))
+        Ok(Self::layered(store_at(config, http)?, config.url.clone(), Layers { policy, faults, ..Layers::default() }))
+    }
+
+    /// Opens one bucket that several endpoints lead to; the first one's URL is its name. When one fails for a passing reason the next is used (see
+    /// [`Failover`]), and [`Bucket::switches`] tells. At most `bytes_up_per_s` are sent.
+    ///
+    /// # Errors
+    /// As [`Bucket::open`], for any of them; [`ErrorKind::Invalid`] without any.
+    pub fn open_several(configs: &[BucketConfig], http: &Http, bytes_up_per_s: Option<NonZeroU64>) -> Result<Self, StoreError> {
+        let none = || StoreError::new(ErrorKind::Invalid, "open a bucket", "no endpoint is given");
+        let url = configs.first().ok_or_else(none)?.url.clone();
+        let endpoint = |config: &BucketConfig| Ok((config.url.to_string(), store_at(config, http)?));
+        let mut endpoints = configs.iter().map(endpoint).collect::<Result<Vec<_>, StoreError>>()?;
+        let (switches, count) = (Switches::default(), endpoints.len());
+        let store = match endpoints.pop() {
+            Some((_, only)) if count == 1 => only,
+            Some(last) => {
+                endpoints.push(last);
+                Arc::new(Failover::new(endpoints, switches.clone()))
             }
-            Place::Http { tls, bucket, .. } => {
-                if http.reach() == Reach::Public && config.url.is_private_host() {
-                    return Err(StoreError::new(ErrorKind::Denied, what(), "its host is not on the public internet"));
-                }
-                Arc::new(s3(config, http, *tls, bucket).map_err(|source| StoreError::from_store(what(), source))?)
-            }
+            None => return Err(none()),
         };
-        Ok(Self::layered(store, config.url.clone(), policy, faults))
+        Ok(Self::layered(store, url, Layers { bytes_up_per_s, switches, endpoints: count, ..Layers::default() }))
+    }
+
+    /// The changes of endpoint since the last call, oldest first.
+    pub fn switches(&self) -> Vec<Switch> {
+        self.switches.take()
     }
 
     /// An empty bucket in memory.
@@ -114,14 +148,20 @@ impl Bucket {
 
     /// A bucket over any object store, named `url` in messages; retries and counts are added.
     pub fn over(store: Arc<dyn ObjectStore>, url: BucketUrl) -> Self {
-        Self::layered(store, url, RetryPolicy::default(), FaultPlan::default())
+        Self::layered(store, url, Layers::default())
     }
 
-    fn layered(store: Arc<dyn ObjectStore>, url: BucketUrl, policy: RetryPolicy, faults: FaultPlan) -> Self {
+    fn layered(store: Arc<dyn ObjectStore>, url: BucketUrl, layers: Layers) -> Self {
+        let Layers { policy, faults, bytes_up_per_s, switches, endpoints } = layers;
         let meter = Meter::default();
         let store = if faults.rules.is_empty() { store } else { Arc::new(Faults::new(store, faults)) };
-        let store = Arc::new(Retry::new(Arc::new(Metered::new(store, meter.clone())), policy));
-        Self { store, url, meter }
+        let store: Arc<dyn ObjectStore> = Arc::new(Retry::new(Arc::new(Metered::new(store, meter.clone())), policy));
+        // Outermost, so that waiting is no part of an attempt's time.
+        let store = match bytes_up_per_s {
+            Some(rate) => Arc::new(Throttle::new(store, rate)),
+            None => store,
+        };
+        Self { store, url, meter, switches, endpoints }
     }
 
     /// Where it is.
@@ -211,11 +251,20 @@ impl Bucket {
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let what = || self.doing("put", key);
         let path = self.path(key)?;
-        let done = match PartPlan::for_size(bytes.len() as u64) {
-            None => self.store.put(&path, bytes.into()).await.map(drop),
-            Some(plan) => self.put_parts(&path, bytes, plan).await,
+        let Some(plan) = PartPlan::for_size(bytes.len() as u64) else {
+            let done = self.store.put(&path, bytes.into()).await.map(drop);
+            return done.map_err(|source| StoreError::from_store(what(), source));
         };
-        done.map_err(|source| StoreError::from_store(what(), source))
+        let mut left = self.endpoints;
+        loop {
+            left = left.saturating_sub(1);
+            let done = self.put_parts(&path, bytes.clone(), plan).await.map_err(|source| StoreError::from_store(what(), source));
+            match done {
+                // Parts go where the upload began: another endpoint takes the whole.
+                Err(error) if left > 0 && error.is_retryable() => {}
+                done => return done,
+            }
+        }
     }
 
     /// As [`Bucket::put`], given up at `deadline`.
@@ -406,6 +455,25 @@ impl fmt::Display for Bucket {
 
 pub(crate) fn too_large(what: String, size: u64, max: u64) -> StoreError {
     StoreError::new(ErrorKind::TooLarge { size, max }, what, format!("it has {size} bytes or more, and at most {max} are accepted"))
+}
+
+/// The store at one endpoint, without any decorator.
+fn store_at(config: &BucketConfig, http: &Http) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let what = || format!("open the bucket {}", config.url);
+    Ok(match config.url.place() {
+        Place::Memory => Arc::new(InMemory::new()),
+        Place::Directory(directory) => {
+            std::fs::create_dir_all(directory).map_err(|source| StoreError::from_io(what(), source))?;
+            let store = LocalFileSystem::new_with_prefix(directory).map_err(|source| StoreError::from_store(what(), source))?;
+            Arc::new(store.with_fsync(true).with_automatic_cleanup(true))
+        }
+        Place::Http { tls, bucket, .. } => {
+            if http.reach() == Reach::Public && config.url.is_private_host() {
+                return Err(StoreError::new(ErrorKind::Denied, what(), "its host is not on the public internet"));
+            }
+            Arc::new(s3(config, http, *tls, bucket).map_err(|source| StoreError::from_store(what(), source))?)
+        }
+    })
 }
 
 fn s3(config: &BucketConfig, http: &Http, tls: bool, bucket: &str) -> object_store::Result<object_store::aws::AmazonS3> {

@@ -126,6 +126,21 @@ pub(crate) struct TimeRanOut {
 #[error("{0}")]
 pub(crate) struct Passing(pub(crate) String);
 
+/// The server asks for fewer requests: it will answer again later, as any failure that may pass.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Throttled(pub(crate) String);
+
+/// Whether the server has asked for fewer requests.
+pub(crate) fn is_throttled(error: &object_store::Error) -> bool {
+    links(error).any(|link| link.is::<Throttled>())
+}
+
+/// The chain of errors. An honest chain has some five links; the bound keeps a cyclic one from hanging us.
+fn links<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |link: &&'a (dyn StdError + 'static)| (*link).source()).take(32)
+}
+
 /// A server's answer to a listing that is neither success nor passing trouble; object stores would forget its status.
 #[derive(Debug, thiserror::Error)]
 #[error("the server answered {status}: {message}")]
@@ -164,14 +179,11 @@ pub(crate) fn classify(error: &object_store::Error) -> ErrorKind {
 }
 
 fn classify_chain(error: &(dyn StdError + 'static)) -> ErrorKind {
-    let mut next = Some(error);
-    // An honest chain has some five links; the bound keeps a cyclic one from hanging us.
-    for _ in 0..32 {
-        let Some(link) = next else { break };
+    for link in links(error) {
         if link.is::<TimeRanOut>() {
             return ErrorKind::Deadline;
         }
-        if link.is::<Passing>() {
+        if link.is::<Passing>() || link.is::<Throttled>() {
             return ErrorKind::Transient;
         }
         if let Some(http) = link.downcast_ref::<HttpError>() {
@@ -182,7 +194,6 @@ fn classify_chain(error: &(dyn StdError + 'static)) -> ErrorKind {
         if let Some(io) = link.downcast_ref::<std::io::Error>() {
             return classify_io(io.kind());
         }
-        next = link.source();
     }
     ErrorKind::Other
 }
@@ -204,12 +215,7 @@ fn classify_io(kind: std::io::ErrorKind) -> ErrorKind {
 
 /// The last message of the chain, which is where libraries put the actual reason.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut last = error;
-    for _ in 0..32 {
-        let Some(source) = last.source() else { break };
-        last = source;
-    }
-    last.to_string()
+    links(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -225,6 +231,17 @@ mod tests {
             let error = generic("S3", HttpError::new(kind, std::io::Error::from(std::io::ErrorKind::NotFound)));
             assert_eq!(classify(&error), ErrorKind::Transient);
         }
+    }
+
+    #[test]
+    fn a_server_that_asks_for_fewer_requests_is_told_from_one_in_trouble() {
+        let answered = |source: HttpError| generic("S3", source);
+        let throttled = answered(HttpError::new(HttpErrorKind::Request, Throttled("the server answered 429".into())));
+        let trouble = answered(HttpError::new(HttpErrorKind::Request, Passing("the server answered 500".into())));
+        assert_eq!(
+            [&throttled, &trouble].map(|error| (classify(error), is_throttled(error))),
+            [(ErrorKind::Transient, true), (ErrorKind::Transient, false)]
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ struct Counters {
     bytes_down: AtomicU64,
     not_found: AtomicU64,
     errors: AtomicU64,
+    throttled: AtomicU64,
 }
 
 /// The counters at one moment. Each is exact; together they may be an operation apart.
@@ -47,13 +48,23 @@ pub struct MeterSnapshot {
     pub not_found: u64,
     /// Other failures, each attempt counted.
     pub errors: u64,
+    /// Those of them by which the server asked for fewer requests (429 or 503).
+    #[serde(default)]
+    pub throttled: u64,
+}
+
+impl MeterSnapshot {
+    /// Requests of all kinds, each attempt counted.
+    pub fn requests(&self) -> u64 {
+        self.puts.saturating_add(self.gets).saturating_add(self.lists).saturating_add(self.deletes)
+    }
 }
 
 impl Meter {
     /// The counters now.
     pub fn snapshot(&self) -> MeterSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { puts, gets, lists, deletes, bytes_up, bytes_down, not_found, errors } = &*self.0;
+        let Counters { puts, gets, lists, deletes, bytes_up, bytes_down, not_found, errors, throttled } = &*self.0;
         MeterSnapshot {
             puts: read(puts),
             gets: read(gets),
@@ -63,6 +74,7 @@ impl Meter {
             bytes_down: read(bytes_down),
             not_found: read(not_found),
             errors: read(errors),
+            throttled: read(throttled),
         }
     }
 
@@ -70,7 +82,10 @@ impl Meter {
         match &outcome {
             Ok(_) => {}
             Err(object_store::Error::NotFound { .. }) => add(&self.0.not_found, 1),
-            Err(_) => add(&self.0.errors, 1),
+            Err(error) => {
+                add(&self.0.errors, 1);
+                add(&self.0.throttled, u64::from(crate::error::is_throttled(error)));
+            }
         }
         outcome
     }
@@ -208,7 +223,8 @@ mod tests {
         upload.complete().await.unwrap();
         assert_eq!(names(&store).await.unwrap(), ["a", "c"]);
         store.delete(&key).await.unwrap();
-        let expected = MeterSnapshot { puts: 2, gets: 3, lists: 1, deletes: 1, bytes_up: 8, bytes_down: 5, not_found: 1, errors: 0 };
+        let expected =
+            MeterSnapshot { puts: 2, gets: 3, lists: 1, deletes: 1, bytes_up: 8, bytes_down: 5, not_found: 1, errors: 0, throttled: 0 };
         assert_eq!(meter.snapshot(), expected);
     }
 }

@@ -4,7 +4,7 @@
 //! control characters; server trouble (5xx, 408, 429) becomes a typed, retryable error; with [`Reach::Public`] no connection goes to an
 //! address inside somebody's own network, whatever a name resolves to.
 
-use crate::error::{ErrorKind, Passing, Refused, StoreError};
+use crate::error::{ErrorKind, Passing, Refused, StoreError, Throttled};
 use crate::url::is_public;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -168,7 +168,10 @@ impl<S: HttpService> Guarded<S> {
             bounded(body, ERROR_BODY_MAX_BYTES).await?.map_or_else(|| "(an overlong message)".to_owned(), |bytes| readable(&bytes));
         if is_passing(parts.status) {
             let why = format!("the server answered {}: {message}", parts.status);
-            return Err(HttpError::new(HttpErrorKind::Request, Passing(why)));
+            return Err(match parts.status {
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => HttpError::new(HttpErrorKind::Request, Throttled(why)),
+                _ => HttpError::new(HttpErrorKind::Request, Passing(why)),
+            });
         }
         if answer == Answer::Listing {
             return Err(HttpError::new(HttpErrorKind::Unknown, Refused { status: parts.status, message }));

@@ -6,8 +6,8 @@ use crate::{
     calls::{self, Identity},
     client::Subtensor,
     errors::lacks,
-    runtime::Call,
-    state::{SUBTENSOR, StateAt, account},
+    runtime::{Call, Runtime},
+    state::{SUBTENSOR, StateAt, account, subnet},
     values::{AccountInfo, StakeInfo, account_of, unsigned},
 };
 use parity_scale_codec::Encode as _;
@@ -16,7 +16,7 @@ use subxt::{
     dynamic::Value,
     ext::{scale_decode::DecodeAsType, scale_value::ValueDef},
 };
-use templar_chain::{At, ChainError, Result, TxReport, Wait};
+use templar_chain::{At, BlockHash, ChainError, Result, TxReport, Wait, blake2_256};
 use templar_protocol::{AccountId, BlockNumber, Netuid};
 use templar_wallet::Signer;
 
@@ -72,11 +72,20 @@ pub enum Action {
         /// On this subnet only.
         netuid: Option<Netuid>,
     },
-    /// Schedules the move of all that belongs to the signer to another coldkey.
+    /// Begins the move of all that belongs to the signer to another coldkey, in the runtime's way: announced by that one's hash, or scheduled.
     SwapColdkey {
         /// The other coldkey.
         new: AccountId,
     },
+    /// Does the move that was announced by a hash.
+    FinishColdkeySwap {
+        /// The other coldkey.
+        new: AccountId,
+    },
+    /// Takes the announcement of a move back.
+    ClearColdkeySwap,
+    /// Freezes the signer's account, since the announcement is somebody else's doing. Only the chain's government ends that.
+    DisputeColdkeySwap,
     /// Says who the signer is.
     SetIdentity {
         /// Who.
@@ -85,17 +94,27 @@ pub enum Action {
 }
 
 impl Action {
-    fn call(&self) -> Call {
-        match self {
+    /// The call, as this runtime has it.
+    fn call(&self, runtime: &Runtime) -> Result<Call> {
+        Ok(match self {
             Self::Transfer { to, amount } => calls::transfer(to, *amount),
             Self::TransferAll { to, keep_alive } => calls::transfer_all(to, *keep_alive),
             Self::AddStake { hotkey, netuid, amount } => calls::add_stake(hotkey, *netuid, *amount),
             Self::RemoveStake { hotkey, netuid, amount } => calls::remove_stake(hotkey, *netuid, *amount),
             Self::AssociateHotkey { hotkey } => calls::associate_hotkey(hotkey),
             Self::SwapHotkey { old, new, netuid } => calls::swap_hotkey(old, new, *netuid),
-            Self::SwapColdkey { new } => calls::schedule_swap_coldkey(new),
+            // Runtimes that have both calls have the older one only to refuse it.
+            Self::SwapColdkey { new } if runtime.has_call(SUBTENSOR, calls::ANNOUNCE_SWAP) => calls::announce_coldkey_swap(new),
+            Self::SwapColdkey { new } if runtime.has_call(SUBTENSOR, calls::SCHEDULE_SWAP) => calls::schedule_swap_coldkey(new),
+            Self::SwapColdkey { .. } => {
+                let either = format!("{SUBTENSOR}.{} or {SUBTENSOR}.{}", calls::ANNOUNCE_SWAP, calls::SCHEDULE_SWAP);
+                return Err(lacks(runtime, &format!("the call {either}")));
+            }
+            Self::FinishColdkeySwap { new } => calls::swap_coldkey_announced(new),
+            Self::ClearColdkeySwap => calls::clear_coldkey_swap(),
+            Self::DisputeColdkeySwap => calls::dispute_coldkey_swap(),
             Self::SetIdentity { identity } => calls::set_identity(identity),
-        }
+        })
     }
 }
 
@@ -123,13 +142,33 @@ pub struct Stake {
     pub amount: u64,
 }
 
-/// A move to another coldkey that is scheduled.
+/// A move to another coldkey that is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ColdkeySwap {
-    /// The block in which it is done.
-    pub block: BlockNumber,
-    /// The other coldkey.
-    pub new_coldkey: AccountId,
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ColdkeySwap {
+    /// The chain does it by itself.
+    Scheduled {
+        /// The block in which it is done.
+        block: BlockNumber,
+        /// The other coldkey.
+        new_coldkey: AccountId,
+    },
+    /// It is announced, and a second call does it.
+    Announced {
+        /// The block from which on it may be done.
+        block: BlockNumber,
+        /// BLAKE2-256 of the other coldkey.
+        new_coldkey_hash: BlockHash,
+        /// The block in which it was disputed, which froze the account.
+        disputed: Option<BlockNumber>,
+    },
+}
+
+impl ColdkeySwap {
+    /// Whether the announced hash is that of `coldkey`.
+    pub fn announces(&self, coldkey: &AccountId) -> bool {
+        matches!(self, Self::Announced { new_coldkey_hash, .. } if *new_coldkey_hash == blake2_256(&coldkey.0))
+    }
 }
 
 #[derive(Debug, DecodeAsType)]
@@ -157,7 +196,7 @@ impl Subtensor {
     /// `Unsupported` when the runtime lacks the call.
     pub async fn quote(&self, who: &AccountId, action: &Action) -> Result<Quote> {
         let state = self.inner.state(At::Best).await?;
-        let call = state.runtime.call_data(&action.call())?;
+        let call = state.runtime.call_data(&action.call(&state.runtime)?)?;
         let balance = state.stored::<AccountInfo>("System", "Account", vec![account(who)]).await?.unwrap_or_default().data.free;
         let fee = fee(&state, call).await?;
         let constant = |name| state.runtime.constant_u64(SUBTENSOR, name).unwrap_or(0);
@@ -165,8 +204,11 @@ impl Subtensor {
             Action::Transfer { amount, .. } | Action::AddStake { amount, .. } => *amount,
             Action::TransferAll { .. } => balance.saturating_sub(fee.unwrap_or(0)),
             Action::SwapHotkey { netuid: Some(_), .. } => constant("KeySwapOnSubnetCost"),
+            // To announce another coldkey after the first costs nothing more.
+            Action::SwapColdkey { .. } if announcement(&state, who).await?.is_some() => 0,
             Action::SwapHotkey { netuid: None, .. } | Action::SwapColdkey { .. } => constant("KeySwapCost"),
             Action::RemoveStake { .. } | Action::AssociateHotkey { .. } | Action::SetIdentity { .. } => 0,
+            Action::FinishColdkeySwap { .. } | Action::ClearColdkeySwap | Action::DisputeColdkeySwap => 0,
         };
         let balance_after = balance.saturating_sub(cost).saturating_sub(fee.unwrap_or(0));
         Ok(Quote { balance, cost, fee, balance_after })
@@ -177,7 +219,20 @@ impl Subtensor {
     /// # Errors
     /// Those of every write: see [`Chain`](templar_chain::Chain).
     pub async fn act(&self, by: &dyn Signer, action: &Action, wait: Wait) -> Result<TxReport> {
-        self.inner.report(by, &action.call(), wait).await
+        let call = action.call(&self.inner.state(At::Best).await?.runtime)?;
+        self.inner.report(by, &call, wait).await
+    }
+
+    /// What one alpha of the subnet is worth in TAO by the reserves of its pool: TAO for each alpha in it. None where there is no pool, as on the
+    /// development chain, on which both trade one to one.
+    ///
+    /// # Errors
+    /// The chain cannot be reached.
+    pub async fn alpha_price(&self, netuid: Netuid) -> Result<Option<f64>> {
+        let state = self.inner.state(At::Best).await?;
+        let reserve = |entry: &'static str| state.read_or::<u64>(entry, vec![subnet(netuid)], 0);
+        let (tao, alpha) = futures::try_join!(reserve("SubnetTAO"), reserve("SubnetAlphaIn"))?;
+        Ok((tao > 0 && alpha > 0).then(|| tao as f64 / alpha as f64))
     }
 
     /// All stakes of a coldkey.
@@ -230,14 +285,33 @@ impl Subtensor {
         }))
     }
 
-    /// The move to another coldkey that is scheduled for `coldkey`.
+    /// Whether a move to another coldkey is announced and then done by a second call, and not done by the chain itself.
     ///
     /// # Errors
-    /// `Unsupported` when the runtime schedules none.
+    /// `Transport` only.
+    pub async fn announces_coldkey_swaps(&self) -> Result<bool> {
+        Ok(self.inner.state(At::Best).await?.runtime.has_call(SUBTENSOR, calls::ANNOUNCE_SWAP))
+    }
+
+    /// The move to another coldkey that is scheduled or announced for `coldkey`.
+    ///
+    /// # Errors
+    /// `Unsupported` when the runtime keeps neither.
     pub async fn coldkey_swap(&self, coldkey: &AccountId) -> Result<Option<ColdkeySwap>> {
         let state = self.inner.state(At::Best).await?;
+        if state.runtime.has_entry(SUBTENSOR, ANNOUNCEMENTS) {
+            let Some((block, hash)) = announcement(&state, coldkey).await? else { return Ok(None) };
+            let disputed: Option<u32> = match state.runtime.has_entry(SUBTENSOR, "ColdkeySwapDisputes") {
+                true => state.stored(SUBTENSOR, "ColdkeySwapDisputes", vec![account(coldkey)]).await?,
+                false => None,
+            };
+            let number = |block| BlockNumber(u64::from(block));
+            let (block, disputed) = (number(block), disputed.map(number));
+            return Ok(Some(ColdkeySwap::Announced { block, new_coldkey_hash: BlockHash(hash), disputed }));
+        }
         if !state.runtime.has_entry(SUBTENSOR, "ColdkeySwapScheduled") {
-            return Err(lacks(&state.runtime, "scheduled swaps of coldkeys (SubtensorModule.ColdkeySwapScheduled)"));
+            let entries = format!("swaps of coldkeys ({SUBTENSOR}.{ANNOUNCEMENTS} or {SUBTENSOR}.ColdkeySwapScheduled)");
+            return Err(lacks(&state.runtime, &entries));
         }
         let stored: Option<Value> = state.stored(SUBTENSOR, "ColdkeySwapScheduled", vec![account(coldkey)]).await?;
         let Some(Value { value: ValueDef::Composite(parts), .. }) = stored else { return Ok(None) };
@@ -245,9 +319,20 @@ impl Subtensor {
         let block = parts.next().and_then(unsigned).and_then(|block| u64::try_from(block).ok());
         let new_coldkey = parts.next().and_then(account_of);
         match (block, new_coldkey) {
-            (Some(block), Some(new_coldkey)) => Ok(Some(ColdkeySwap { block: BlockNumber(block), new_coldkey })),
+            (Some(block), Some(new_coldkey)) => Ok(Some(ColdkeySwap::Scheduled { block: BlockNumber(block), new_coldkey })),
             _ => Err(ChainError::Unsupported { what: "the form in which this runtime keeps scheduled swaps of coldkeys".into() }),
         }
+    }
+}
+
+/// The entry with the announced moves.
+const ANNOUNCEMENTS: &str = "ColdkeySwapAnnouncements";
+
+/// The block and the hash that a coldkey has announced; `None` also where the runtime keeps no announcements.
+async fn announcement(state: &StateAt, coldkey: &AccountId) -> Result<Option<(u32, [u8; 32])>> {
+    match state.runtime.has_entry(SUBTENSOR, ANNOUNCEMENTS) {
+        true => state.stored(SUBTENSOR, ANNOUNCEMENTS, vec![account(coldkey)]).await,
+        false => Ok(None),
     }
 }
 

@@ -10,7 +10,7 @@ use subxt::{
     dynamic::{self, Value},
     ext::scale_value::Composite,
 };
-use templar_chain::Axon;
+use templar_chain::{Axon, blake2_256};
 use templar_protocol::{AccountId, Netuid, Uid};
 
 fn call<const N: usize>(pallet: &str, name: &str, args: [(&str, Value); N]) -> Call {
@@ -120,9 +120,35 @@ pub(crate) fn swap_hotkey(old: &AccountId, new: &AccountId, netuid: Option<Netui
     call(SUBTENSOR, "swap_hotkey", [("hotkey", account(old)), ("new_hotkey", account(new)), ("netuid", netuid)])
 }
 
+/// The name of the scheduled move to another coldkey.
+pub(crate) const SCHEDULE_SWAP: &str = "schedule_swap_coldkey";
+
 /// Schedules the move of all that belongs to the signing coldkey to another.
 pub(crate) fn schedule_swap_coldkey(new: &AccountId) -> Call {
-    call(SUBTENSOR, "schedule_swap_coldkey", [("new_coldkey", account(new))])
+    call(SUBTENSOR, SCHEDULE_SWAP, [("new_coldkey", account(new))])
+}
+
+/// The name of the announcement of another coldkey.
+pub(crate) const ANNOUNCE_SWAP: &str = "announce_coldkey_swap";
+
+/// Announces the move of all that belongs to the signing coldkey to another, by that one's hash.
+pub(crate) fn announce_coldkey_swap(new: &AccountId) -> Call {
+    call(SUBTENSOR, ANNOUNCE_SWAP, [("new_coldkey_hash", Value::from_bytes(blake2_256(&new.0).0))])
+}
+
+/// Does the move that was announced.
+pub(crate) fn swap_coldkey_announced(new: &AccountId) -> Call {
+    call(SUBTENSOR, "swap_coldkey_announced", [("new_coldkey", account(new))])
+}
+
+/// Takes the announcement back.
+pub(crate) fn clear_coldkey_swap() -> Call {
+    call(SUBTENSOR, "clear_coldkey_swap_announcement", [])
+}
+
+/// Freezes the signing coldkey, since somebody else has announced its move.
+pub(crate) fn dispute_coldkey_swap() -> Call {
+    call(SUBTENSOR, "dispute_coldkey_swap", [])
 }
 
 /// What an account says about itself. Each field is free text.

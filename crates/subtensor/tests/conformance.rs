@@ -12,10 +12,11 @@ use futures::StreamExt as _;
 use std::{fmt::Debug, future::Future, pin::Pin};
 use support::world::{NETUID, ONE, Server, Through, World, coldkey, genesis, hotkey, told};
 use templar_chain::{
-    At, Axon, BlockTime, Chain as _, DevChain, DevControl as _, RuntimeOptions, Scheduler, SubnetRules, Wait, WeightsMode,
+    At, Axon, BlockTime, Call, Chain as _, ChainError, ColdkeySwaps, DevChain, DevControl as _, PoolCode, RuntimeOptions, Scheduler,
+    SignedCall, SubnetRules, Wait, WeightsMode, blake2_256,
 };
-use templar_protocol::{BlockNumber, Netuid, Uid};
-use templar_subtensor::{ChainEvent, Subtensor};
+use templar_protocol::{AccountId, BlockNumber, Netuid, Uid};
+use templar_subtensor::{Action, ChainEvent, Subtensor};
 
 /// What a scenario saw.
 #[derive(Debug, Default, PartialEq)]
@@ -374,6 +375,124 @@ async fn node_restarted_and_connection_dropped() {
     let direct: Vec<_> = dev.blocks(At::Number(BlockNumber(0))).take(11).collect().await;
     assert_eq!(seen, direct);
     assert_eq!(client.balance(&to).await.unwrap(), 3 * ONE, "each transfer counted once");
+}
+
+/// The steps of a move to another coldkey that is announced by a hash, on the engine directly and through the client: the same refusals by
+/// name, the same end.
+#[tokio::test]
+async fn coldkeys_move_by_announcement() {
+    let runtime = RuntimeOptions { coldkey_swaps: ColdkeySwaps::Announced, ..RuntimeOptions::default() };
+    let config = genesis(runtime, SubnetRules::default());
+    let (engine, dev) = (DevChain::in_memory(&config, VIRTUAL).unwrap(), DevChain::in_memory(&config, VIRTUAL).unwrap());
+    let server = Server::start(&dev, None).await;
+    let client = Subtensor::with_options(server.network(), support::quick());
+    let (old, new, other) = (coldkey(), hotkey(150).public(), hotkey(151).public());
+    let announce = |new: &AccountId| Call::AnnounceColdkeySwap { hash: blake2_256(&new.0).0 };
+    let finish = |new: &AccountId| Call::SwapColdkeyAnnounced { new_coldkey: *new };
+    let steps = [
+        (0, finish(&new), Action::FinishColdkeySwap { new }, "ColdkeySwapAnnouncementNotFound"),
+        (0, announce(&new), Action::SwapColdkey { new }, "()"),
+        (0, announce(&other), Action::SwapColdkey { new: other }, "ColdkeySwapReannouncedTooEarly"),
+        (0, Call::ClearColdkeySwap {}, Action::ClearColdkeySwap, "ColdkeySwapClearTooEarly"),
+        (0, finish(&new), Action::FinishColdkeySwap { new }, "ColdkeySwapTooEarly"),
+        (120, Call::ClearColdkeySwap {}, Action::ClearColdkeySwap, "()"),
+        (0, announce(&new), Action::SwapColdkey { new }, "()"),
+        (100, finish(&other), Action::FinishColdkeySwap { new: other }, "AnnouncedColdkeyHashDoesNotMatch"),
+        (0, finish(&new), Action::FinishColdkeySwap { new }, "()"),
+    ];
+    for (i, (wait, call, action, expected)) in steps.into_iter().enumerate() {
+        engine.advance(wait).await.unwrap();
+        dev.advance(wait).await.unwrap();
+        let signed = SignedCall::new(&engine.genesis_hash(), &old, engine.next_nonce(&old.public()), call);
+        let direct = told(&engine.submit(&signed).map(|_| ()));
+        let through = told(&client.act(&old, &action, Wait::InBlock).await.map(|_| ()));
+        assert!(direct.contains(expected), "step {i}: {direct}");
+        assert_eq!(direct, through, "step {i}");
+        engine.advance(1).await.unwrap();
+        dev.advance(1).await.unwrap();
+        let announced = client.coldkey_swap(&old.public()).await.unwrap();
+        assert_eq!(announced.is_some(), (1..=4).contains(&i) || (6..=7).contains(&i), "step {i}");
+        if let Some(announced) = announced {
+            assert!(announced.announces(&new) && !announced.announces(&other));
+            assert_eq!(client.quote(&old.public(), &Action::SwapColdkey { new: other }).await.unwrap().cost, 0);
+        }
+    }
+    for chain in [&engine as &dyn templar_chain::Chain, &client] {
+        assert_eq!(chain.balance(&old.public()).await.unwrap(), 0);
+        assert_eq!(chain.metagraph(NETUID, At::Best).await.unwrap().neurons[0].coldkey, new);
+        assert_eq!(chain.balance(&new).await.unwrap(), 1000 * ONE - 200_000_000, "each first announcement has its price");
+    }
+}
+
+/// While a move is announced nothing else of that coldkey is taken; a runtime of the older kind lacks the calls, and says which.
+#[tokio::test]
+async fn announcements_bind_and_older_runtimes_name_what_they_lack() {
+    let announced = RuntimeOptions { coldkey_swaps: ColdkeySwaps::Announced, ..RuntimeOptions::default() };
+    let (old, new) = (coldkey(), hotkey(150).public());
+    for (runtime, kind) in [(announced, "announced"), (RuntimeOptions::default(), "scheduled")] {
+        let dev = DevChain::in_memory(&genesis(runtime, SubnetRules::default()), VIRTUAL).unwrap();
+        let server = Server::start(&dev, None).await;
+        let client = Subtensor::with_options(server.network(), support::quick());
+        assert_eq!(client.quote(&old.public(), &Action::SwapColdkey { new }).await.unwrap().cost, 100_000_000);
+        client.act(&old, &Action::SwapColdkey { new }, Wait::InBlock).await.unwrap();
+        dev.advance(1).await.unwrap();
+        let swap = serde_json::to_value(client.coldkey_swap(&old.public()).await.unwrap()).unwrap();
+        assert_eq!(swap["kind"], kind, "{swap}");
+        let refused = client.transfer(&old, &new, ONE, Wait::InBlock).await.unwrap_err();
+        assert!(matches!(refused, ChainError::PoolRejected { code: PoolCode::Custom(0), .. }), "{refused}");
+        if kind == "announced" {
+            client.act(&old, &Action::DisputeColdkeySwap, Wait::InBlock).await.unwrap();
+            dev.advance(101).await.unwrap();
+            let refused = client.act(&old, &Action::FinishColdkeySwap { new }, Wait::InBlock).await.unwrap_err();
+            assert!(matches!(refused, ChainError::PoolRejected { code: PoolCode::Custom(21), .. }), "{refused}");
+            continue;
+        }
+        for (action, call) in [
+            (Action::FinishColdkeySwap { new }, "swap_coldkey_announced"),
+            (Action::ClearColdkeySwap, "clear_coldkey_swap_announcement"),
+            (Action::DisputeColdkeySwap, "dispute_coldkey_swap"),
+        ] {
+            let refused = client.act(&old, &action, Wait::InBlock).await.unwrap_err();
+            assert!(matches!(&refused, ChainError::Unsupported { what } if what.contains(call)), "{refused}");
+        }
+    }
+}
+
+/// Two clients with one key, as two processes of one operator are: each learns of the nonces that the other has used.
+#[tokio::test]
+async fn two_clients_with_one_key_get_along() {
+    let dev = DevChain::in_memory(&genesis(RuntimeOptions::default(), SubnetRules::default()), VIRTUAL).unwrap();
+    let server = Server::start(&dev, None).await;
+    let client = || Subtensor::with_options(server.network(), support::quick());
+    let (one, two) = (client(), client());
+    let (cold, to) = (coldkey(), hotkey(40).public());
+    for _ in 0..3 {
+        one.transfer(&cold, &to, ONE, Wait::InBlock).await.unwrap();
+        two.transfer(&cold, &to, ONE, Wait::InBlock).await.unwrap();
+    }
+    let sends = (0..10).map(|_| one.transfer(&cold, &to, ONE, Wait::InBlock));
+    for sent in futures::future::join_all(sends).await {
+        sent.unwrap();
+    }
+    dev.advance(1).await.unwrap();
+    assert_eq!(two.balance(&to).await.unwrap(), 16 * ONE, "each counted once");
+}
+
+/// Blocks that the wall clock closes: a write comes back when it is in one, and the stream has them all.
+#[tokio::test]
+async fn blocks_follow_the_wall_clock() {
+    let config = genesis(RuntimeOptions::default(), SubnetRules::default());
+    let dev = DevChain::in_memory(&config, BlockTime::Interval(20)).unwrap();
+    let server = Server::start(&dev, None).await;
+    let client = Subtensor::with_options(server.network(), support::quick());
+    let key = hotkey(1);
+    let report = client.put_weights(&key, NETUID, &[(Uid(1), 1)], 0, Wait::InBlock).await.unwrap();
+    assert!(client.head(At::Best).await.unwrap().number >= report.tx.block);
+    assert_eq!(client.weights(NETUID, At::Best).await.unwrap(), [(Uid(0), vec![(Uid(1), 65_535)])]);
+    let blocks: Vec<_> = client.blocks(At::Best).take(10).collect().await;
+    assert!(blocks.windows(2).all(|pair| pair[1].number.0 == pair[0].number.0 + 1 && pair[1].time_ms > pair[0].time_ms), "{blocks:?}");
+    assert!(dev.advance(1).await.is_err(), "its blocks are not made on request");
+    server.stop().await;
 }
 
 /// Two nodes of one chain that saw different blocks: when the first goes, the second's branch is the chain, and what was replaced is told.

@@ -126,6 +126,11 @@ pub trait Executor: Send + Sync {
         None
     }
 
+    /// Of the device that has least left: most bytes of its memory that were in use at a time, and most that may be, where the executor can tell.
+    fn device_memory(&self) -> Option<[u64; 2]> {
+        None
+    }
+
     /// Starts to record what runs; `None` where the executor cannot.
     ///
     /// # Errors

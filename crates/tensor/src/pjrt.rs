@@ -233,6 +233,14 @@ impl Executor for Pjrt {
         }
     }
 
+    fn device_memory(&self) -> Option<[u64; 2]> {
+        let of_device = |index| {
+            let memory = self.client.memory(index);
+            Some([memory.peak.or(memory.in_use)?, memory.limit?])
+        };
+        (0..self.devices).filter_map(of_device).min_by_key(|[used, limit]| limit.saturating_sub(*used))
+    }
+
     fn peak_memory_bytes(&self) -> Option<u64> {
         (0..self.devices).filter_map(|index| self.client.memory(index).peak).max()
     }

@@ -7,13 +7,14 @@
 //! The key is Argon2id (version 1.3, one lane) of the password and a salt of the archive's own. In the box is a JSON object with the wallet's
 //! name and its files in base64. Files that are encrypted themselves stay so: opening an archive does not open a coldkey.
 //!
-//! What always holds: an archive names no file outside of a wallet; its sizes and costs are bounded; restoring begins only when no file is in the
-//! way, or all may be replaced.
+//! What always holds: an archive names no file outside of a wallet; its sizes and costs are bounded; a wallet is restored whole or not at all,
+//! also when the process is killed, and only when no file is in the way or all may be replaced.
 
 use crate::{
     SecretText, Slot, WalletDir, WalletError,
     files::{self, Overwrite},
     keyfile::{Cost, KeyfileError, MAX_FILE_BYTES, argon2_key, open_box, seal_box},
+    replacement::Replacement,
 };
 use argon2::Algorithm;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -212,28 +213,34 @@ impl Archive {
         Self::open(&bytes, password)
     }
 
-    /// Writes the files as the wallet `wallet`, which need not have the name that it had. Without `overwrite`, nothing is written when one of
-    /// them is there.
+    /// Writes the files as the wallet `wallet`, which need not have the name that it had; all of them appear at once, and other files of that
+    /// wallet stay. Without `overwrite`, nothing is written when one of them is there.
     ///
     /// # Errors
     /// A file is in the way or cannot be written.
     pub fn restore(&self, wallets: &WalletDir, wallet: &str, overwrite: Overwrite) -> Result<(), BackupError> {
         let coldkey = wallets.secret_path(&Slot::coldkey(wallet))?;
         let folder = coldkey.parent().unwrap_or(Path::new("."));
-        let paths: Vec<PathBuf> = self.files.iter().map(|file| folder.join(&file.path)).collect();
-        if let (Overwrite::No, Some(path)) = (overwrite, paths.iter().find(|path| path.exists())) {
-            return Err(WalletError::Exists { path: path.clone() }.into());
-        }
-        // As everywhere, a secret never lies beside the pub file of another key: those go first.
-        for secret in self.files.iter().filter(|file| !file.path.ends_with("pub.txt")) {
-            files::remove(&folder.join(format!("{}pub.txt", secret.path)))?;
-        }
-        for (file, path) in self.files.iter().zip(&paths) {
+        self.check_free(folder, overwrite)?;
+        let new = Replacement::begin(folder)?;
+        for file in &self.files {
             let content = STANDARD.decode(file.content.as_bytes()).map(Zeroizing::new);
             let content = content.map_err(|_| BackupError::Content { why: "a file is not base64" })?;
-            files::write(path, &content, overwrite)?;
+            files::write(&new.path().join(&file.path), &content, Overwrite::No)?;
         }
-        Ok(())
+        // As everywhere, a secret never lies beside the pub file of another key.
+        let secrets = self.files.iter().filter(|file| !file.path.ends_with("pub.txt"));
+        let outdated: Vec<PathBuf> = secrets.map(|file| PathBuf::from(format!("{}pub.txt", file.path))).collect();
+        new.finish(&outdated, |before| self.check_free(before, overwrite))
+    }
+
+    /// Whether none of the files is in `folder`, or all may be replaced.
+    fn check_free(&self, folder: &Path, overwrite: Overwrite) -> Result<(), BackupError> {
+        let there = || self.files.iter().map(|file| &file.path).find(|path| folder.join(path).exists());
+        match overwrite {
+            Overwrite::Yes => Ok(()),
+            Overwrite::No => there().map_or(Ok(()), |path| Err(WalletError::Exists { path: folder.join(path) }.into())),
+        }
     }
 
     /// Nothing outside of a wallet, no more than there may be.

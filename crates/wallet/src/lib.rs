@@ -19,6 +19,7 @@ pub mod key;
 pub mod keyfile;
 pub mod password;
 pub mod phrase;
+mod replacement;
 pub mod secret;
 pub mod uri;
 pub mod wallet_key;

@@ -1,10 +1,7 @@
 //! Python's `bittensor`, in the versions that people run: each reads our development chain, registers, transfers, weighs and commits on it, and
 //! agrees with our own client before and after.
 
-use super::{
-    build,
-    python::{Python, output_of},
-};
+use super::python::{Python, output_of};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead as _, BufReader},
@@ -51,7 +48,7 @@ pub fn install() -> Result<Vec<Python>, String> {
 /// # Errors
 /// What a version read or did is not what our client sees.
 pub fn run(pythons: &[Python]) -> Result<(), String> {
-    let binary = build()?;
+    let binary = crate::steps::binary().map_err(|failure| failure.message)?;
     for (version, python) in VERSIONS.iter().zip(pythons) {
         one(&binary, python).map_err(|why| format!("bittensor {}: {why}", version.name))?;
     }

@@ -9,10 +9,7 @@ mod wallet;
 
 use crate::steps::Failure;
 use clap::Subcommand;
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::Path;
 
 /// The variable that leaves peers out of the whole check.
 const WITHOUT_PEERS: &str = "TEMPLAR_TESTS_WITHOUT_PEERS";
@@ -38,7 +35,7 @@ pub fn run(peer: Peer) -> Result<(), Failure> {
     .map_err(failure)
 }
 
-/// Tests against all peers that install here; a machine without Python or network says so and goes on.
+/// Tests against the peer that is quick to install; a machine without Python or network says so and goes on.
 ///
 /// # Errors
 /// Either side does not understand the other.
@@ -51,24 +48,11 @@ pub fn run_installable() -> Result<(), Failure> {
         Ok(python) => wallet::run(&python).map_err(failure)?,
         Err(why) => left_out("the wallet package", &why),
     }
-    match bittensor::install() {
-        Ok(pythons) => bittensor::run(&pythons).map_err(failure)?,
-        Err(why) => left_out("the Python client", &why),
-    }
     Ok(())
 }
 
 fn left_out(peer: &str, why: &str) {
     println!("{peer} is left out, since it does not install here: {why}; {WITHOUT_PEERS}=1 does not try");
-}
-
-/// The binary, built, at its path. An absolute one, because cargo may have been started below the root.
-fn build() -> Result<PathBuf, String> {
-    let built = Command::new("cargo").args(["build", "--quiet", "--package", "templar"]).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return Err("the binary does not build".to_owned());
-    }
-    Ok(root().join("target/debug/templar"))
 }
 
 fn root() -> &'static Path {

@@ -1,9 +1,6 @@
 //! Bittensor's wallet package and ours: each opens what the other wrote, and verifies what the other signed.
 
-use super::{
-    build,
-    python::{Python, output_of},
-};
+use super::python::{Python, output_of};
 use serde_json::Value;
 use std::{path::Path, process::Command};
 
@@ -20,7 +17,7 @@ pub fn install() -> Result<Python, String> {
 
 /// Both directions.
 pub fn run(python: &Python) -> Result<(), String> {
-    let binary = build()?;
+    let binary = crate::steps::binary().map_err(|failure| failure.message)?;
     let root = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let ours = Ours { binary: &binary, wallets: root.path() };
     write_ours(&ours)?;

@@ -1,13 +1,14 @@
 //! Neurons, their stakes and their owners.
 
 use super::{
-    ACCOUNT, HOTKEY_COLDKEY_NETUID, HOTKEY_NETUID, NETUID, NETUID_HOTKEY, NETUID_UID, each_coldkey, each_hotkey, each_neuron, each_stake,
-    each_staked_hotkey, each_subnet, nowhere,
+    ACCOUNT, HOTKEY_COLDKEY_NETUID, HOTKEY_NETUID, NETUID, NETUID_HOTKEY, NETUID_UID, PLAIN, each_announced, each_coldkey, each_hotkey,
+    each_neuron, each_stake, each_staked_hotkey, each_subnet, nowhere, once,
 };
 use crate::{
     apis::axon_info,
     runtime::{
         pallet_subtensor::pallet::{AxonInfo, ChainIdentityV2, NeuronCertificate, PrometheusInfo},
+        primitive_types::H256,
         sp_core::crypto::AccountId32,
         substrate_fixed::FixedU128,
         substrate_typenum::U64 as Bits64,
@@ -17,7 +18,10 @@ use crate::{
 };
 use parity_scale_codec::Encode;
 use scale_info::TypeInfo;
-use templar_chain::{Scheduler, state::NeuronState};
+use templar_chain::{
+    ColdkeySwaps, RuntimeOptions, Scheduler,
+    state::{COLDKEY_REANNOUNCEMENT_BLOCKS, COLDKEY_SWAP_BLOCKS, NeuronState},
+};
 
 /// An entry with a list for each subnet, one item for each uid.
 fn list<V: Encode + TypeInfo + 'static>(name: &'static str, get: fn(&NeuronState) -> V) -> Entry {
@@ -36,10 +40,11 @@ fn by_hotkey<'a>(view: &'a View, args: &Args) -> Option<(u16, &'a NeuronState)> 
     Some((u16::try_from(uid).ok()?, subnet.neurons.get(uid)?))
 }
 
-pub(super) fn entries(scheduler: Scheduler) -> Vec<Entry> {
-    let mut all = lists(scheduler);
+pub(super) fn entries(options: &RuntimeOptions) -> Vec<Entry> {
+    let mut all = lists(options.scheduler);
     all.extend(slots());
     all.extend(owners());
+    all.extend(swaps(options.coldkey_swaps));
     all.extend(stakes());
     all
 }
@@ -107,11 +112,34 @@ fn owners() -> Vec<Entry> {
         Entry::with_default("ChildKeys", HOTKEY_NETUID, nowhere, Vec::<(u64, AccountId32)>::new(), |_, _| None),
         Entry::with_default("ParentKeys", HOTKEY_NETUID, nowhere, Vec::<(u64, AccountId32)>::new(), |_, _| None),
         Entry::optional("IdentitiesV2", ACCOUNT, each_coldkey, |v, a| v.state().body.identities.get(&a.account).map(identity)),
-        Entry::with_default("ColdkeySwapScheduled", ACCOUNT, each_coldkey, (0u32, AccountId32::default()), |v, a| {
-            let (to, block) = v.state().body.coldkey_swaps.get(&a.account)?;
-            Some((u32::try_from(*block).unwrap_or(u32::MAX), (*to).into()))
-        }),
     ]
+}
+
+/// Coldkeys that are about to move, as the runtime keeps them.
+fn swaps(kind: ColdkeySwaps) -> Vec<Entry> {
+    match kind {
+        ColdkeySwaps::Scheduled => {
+            vec![Entry::with_default("ColdkeySwapScheduled", ACCOUNT, each_coldkey, (0u32, AccountId32::default()), |v, a| {
+                let (to, block) = v.state().body.coldkey_swaps.get(&a.account)?;
+                Some((u32::try_from(*block).unwrap_or(u32::MAX), (*to).into()))
+            })]
+        }
+        ColdkeySwaps::Announced => vec![
+            Entry::optional("ColdkeySwapAnnouncements", ACCOUNT, each_announced, |v, a| {
+                let announcement = v.state().body.coldkey_announcements.get(&a.account)?;
+                Some((narrow(announcement.block), H256(announcement.hash)))
+            }),
+            Entry::optional("ColdkeySwapDisputes", ACCOUNT, each_announced, |v, a| {
+                v.state().body.coldkey_announcements.get(&a.account)?.disputed.map(narrow)
+            }),
+            Entry::with_default("ColdkeySwapAnnouncementDelay", PLAIN, once, narrow(COLDKEY_SWAP_BLOCKS), |_, _| None),
+            Entry::with_default("ColdkeySwapReannouncementDelay", PLAIN, once, narrow(COLDKEY_REANNOUNCEMENT_BLOCKS), |_, _| None),
+        ],
+    }
+}
+
+fn narrow(block: u64) -> u32 {
+    u32::try_from(block).unwrap_or(u32::MAX)
 }
 
 /// An identity as clients read it.

@@ -112,6 +112,14 @@ pub mod pallet {
         swap_hotkey { hotkey: AccountId32, new_hotkey: AccountId32, netuid: Option<u16> },
         #[codec(index = 73)]
         schedule_swap_coldkey { new_coldkey: AccountId32 },
+        #[codec(index = 125)]
+        announce_coldkey_swap { new_coldkey_hash: H256 },
+        #[codec(index = 126)]
+        swap_coldkey_announced { new_coldkey: AccountId32 },
+        #[codec(index = 127)]
+        dispute_coldkey_swap,
+        #[codec(index = 133)]
+        clear_coldkey_swap_announcement,
         #[codec(index = 68)]
         set_identity {
             name: Vec<u8>,
@@ -160,6 +168,12 @@ pub mod pallet {
         WeightsRevealed(AccountId32, u16, H256),
         #[codec(index = 96)]
         HotkeySwappedOnSubnet { coldkey: AccountId32, old_hotkey: AccountId32, new_hotkey: AccountId32, netuid: u16 },
+        #[codec(index = 97)]
+        ColdkeySwapAnnounced { who: AccountId32, new_coldkey_hash: H256 },
+        #[codec(index = 98)]
+        ColdkeySwapDisputed { coldkey: AccountId32 },
+        #[codec(index = 99)]
+        ColdkeySwapCleared { who: AccountId32 },
         #[codec(index = 101)]
         TimelockedWeightsCommitted(AccountId32, u16, H256, u64),
         #[codec(index = 102)]
@@ -197,5 +211,7 @@ pub mod pallet {
         113 SubnetLimitReached 114 CannotAffordLockCost 115 EvmKeyAssociateRateLimitExceeded 116 SameAutoStakeHotkeyAlreadySet
         117 UidMapCouldNotBeCleared 118 TrimmingWouldExceedMaxImmunePercentage 119 ChildParentInconsistency
         120 InvalidNumRootClaim 121 InvalidRootClaimThreshold 122 InvalidSubnetNumber 123 PrecisionLoss
+        124 Deprecated 125 ColdkeySwapAnnouncementNotFound 126 ColdkeySwapTooEarly 127 ColdkeySwapReannouncedTooEarly
+        128 ColdkeySwapClearTooEarly 129 AnnouncedColdkeyHashDoesNotMatch 130 ColdkeySwapAlreadyDisputed
     }
 }

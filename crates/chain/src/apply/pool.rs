@@ -18,6 +18,7 @@ impl State {
         if self.body.coldkey_swaps.contains_key(who) && matches!(call, Call::Transfer { .. } | Call::TransferAll { .. }) {
             return custom(0, format!("{who} is about to move to another coldkey: wait for that"));
         }
+        self.validate_announcement(who, call)?;
         match call {
             Call::SetWeights { netuid, .. } | Call::CommitWeights { netuid, .. } => self.validate_stake(who, *netuid),
             Call::CommitTimelockedWeights { netuid, round, .. } => {
@@ -52,6 +53,21 @@ impl State {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Who has announced a move can do nothing else meanwhile, and nothing at all once that is disputed.
+    fn validate_announcement(&self, who: &AccountId, call: &Call) -> Result<()> {
+        let Some(announcement) = self.body.coldkey_announcements.get(who) else { return Ok(()) };
+        if announcement.disputed.is_some() {
+            return custom(21, format!("the move of {who} to another coldkey is disputed: only the owner of the chain can go on"));
+        }
+        match call {
+            Call::AnnounceColdkeySwap { .. }
+            | Call::SwapColdkeyAnnounced { .. }
+            | Call::ClearColdkeySwap {}
+            | Call::DisputeColdkeySwap {} => Ok(()),
+            _ => custom(0, format!("{who} has announced its move to another coldkey: do it, or take it back, first")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `templar config`: the settings of a node, and where each value comes from.
 
+use super::network;
 use crate::config;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Subcommand};
@@ -61,18 +62,32 @@ impl ConfigArgs {
     }
 }
 
+/// What `templar config show --json` prints for the command and flags in `line`.
+///
+/// # Errors
+/// The file cannot be used, or the command takes no settings.
+pub fn shown_json(line: &[String]) -> miette::Result<String> {
+    text(&settings(&config::load()?, line)?, &secrets(&config::variables()?), true)
+}
+
 fn settings(config: &Config, line: &[String]) -> miette::Result<Vec<Shown>> {
     let command = config::with_defaults(crate::Cli::command(), config).ignore_errors(true);
     let words = std::iter::once("templar".to_owned()).chain(line.iter().cloned());
     let matches = command.clone().try_get_matches_from(words).into_diagnostic()?;
     let name = matches.subcommand_name().unwrap_or_default().to_owned();
-    let reader = command.find_subcommand(&name).filter(|_| ["miner", "validator", "doctor"].contains(&name.as_str()));
-    let reader = reader.ok_or_else(|| miette!(help = "name miner, validator or doctor", "{:?} has no settings", line.join(" ")))?;
+    let reader = command.find_subcommand(&name).filter(|_| config::READERS.contains(&name.as_str()));
+    let help = format!("name one of {}", config::READERS.join(", "));
+    let reader = reader.ok_or_else(|| miette!(help = help, "{:?} has no settings", line.join(" ")))?;
     let matches = matches.subcommand_matches(&name).cloned().unwrap_or_default();
     let shown = SETTINGS.iter().filter_map(|setting| {
         let arg = reader.get_arguments().find(|arg| arg.get_long() == Some(setting.flag))?;
         let id = arg.get_id().as_str();
         let value = raw(&matches, id);
+        if value.is_none()
+            && let Some((value, origin)) = read_later(setting.key)
+        {
+            return Some(Shown { key: setting.key, value: Some(value), origin });
+        }
         let origin = match matches.value_source(id) {
             Some(ValueSource::CommandLine) => format!("flag --{}", setting.flag),
             Some(ValueSource::EnvVariable) => format!("environment {}", arg.get_env().unwrap_or_default().to_string_lossy()),
@@ -83,6 +98,12 @@ fn settings(config: &Config, line: &[String]) -> miette::Result<Vec<Shown>> {
         Some(Shown { key: setting.key, value, origin })
     });
     Ok(shown.collect())
+}
+
+/// The value of a setting whose variables and default are read after the command line, with its origin.
+fn read_later(key: &str) -> Option<(String, String)> {
+    let variable = crate::config::variable_of(key).map(|(name, value)| (value, format!("environment {name}")));
+    variable.or_else(|| Some((network::default_of(key)?, "default".to_owned())))
 }
 
 fn raw(matches: &ArgMatches, id: &str) -> Option<String> {
@@ -139,6 +160,7 @@ mod tests {
         assert_eq!(of("wallet.hotkey"), (Some("of-flag"), "flag"));
         assert_eq!(of("miner.recompute"), (Some("none"), "default"));
         assert_eq!(of("node.dir"), (None, "not"));
+        assert_eq!(of("network.netuid"), (Some("3"), "default"));
         assert!(settings(&config, &["wallet".to_owned()]).is_err());
     }
 

@@ -1,17 +1,19 @@
 //! `templar doctor`: examines a node, before it is started or while it runs.
 
 use super::engine::args::{EngineFlags, RecomputeArg};
-use super::node::is_local;
+use super::network::{NetuidFlag, NetworkFlags};
+use super::node::reach;
+use super::wallet::flags::{PasswordFlags, WalletFlags};
 use crate::config;
 use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use templar_chain::{HttpChain, RealClock};
+use templar_chain::RealClock;
 use templar_engine::Environment;
 use templar_ops::check::{About, When};
 use templar_ops::checks;
@@ -19,9 +21,11 @@ use templar_ops::doctor::{Selection, examine};
 use templar_ops::facts::Facts;
 use templar_ops::machine::Machine;
 use templar_ops::probe::is_running;
-use templar_ops::subject::{Role, Settings, Subject};
+use templar_ops::subject::{ANSWER, Role, Settings, Subject};
 use templar_protocol::Netuid;
 use templar_store::{Http, Reach};
+use templar_subtensor::{Options, Subtensor};
+use templar_wallet::{Slot, WalletDir};
 
 /// The exit code when the doctor itself could not work.
 const BROKEN: u8 = 3;
@@ -59,25 +63,19 @@ pub struct DoctorArgs {
 
 /// The settings of the node that is examined: those of `templar miner` and `templar validator`.
 #[derive(Debug, Args)]
-struct NodeFlags {
-    /// The chain's endpoint.
-    #[arg(long, env = "TEMPLAR_CHAIN", default_value = "http://127.0.0.1:9944", value_name = "URL")]
-    chain: String,
-    /// The subnet.
-    #[arg(long, env = "TEMPLAR_NETUID", default_value_t = 3)]
-    netuid: u16,
-    /// The folder of the wallets [default: ~/.bittensor/wallets].
-    #[arg(long, env = "BT_WALLET_PATH", value_name = "DIR")]
-    wallet_path: Option<PathBuf>,
-    /// The wallet.
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    wallet: String,
-    /// The hotkey in the wallet.
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    hotkey: String,
+pub struct NodeFlags {
+    #[command(flatten)]
+    network: NetworkFlags,
+    #[command(flatten)]
+    netuid: NetuidFlag,
+    #[command(flatten)]
+    wallet: WalletFlags,
     /// The node's bucket.
     #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
     bucket: Option<String>,
+    /// Further endpoints of the same bucket, with commas between them.
+    #[arg(long, value_name = "URLS")]
+    bucket_endpoints: Option<String>,
     /// The node's directory.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -93,6 +91,11 @@ struct NodeFlags {
     /// Whether moments are kept in host memory between windows.
     #[arg(long, env = "TEMPLAR_OFFLOAD_MOMENTS")]
     offload_moments: bool,
+    /// Whether peers' buckets are read at private addresses, too.
+    #[arg(long)]
+    private_peers: bool,
+    #[command(flatten)]
+    password: PasswordFlags,
     #[command(flatten)]
     engine: EngineFlags,
 }
@@ -198,16 +201,27 @@ fn capital(text: &str) -> String {
 }
 
 impl NodeFlags {
-    fn subject(&self, role: Role) -> miette::Result<Subject> {
+    /// The node's directory.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// The node that is examined, in this role.
+    ///
+    /// # Errors
+    /// A setting cannot be used.
+    pub fn subject(&self, role: Role) -> miette::Result<Subject> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let network = self.network.network()?;
         let settings = Settings {
             role,
-            chain: self.chain.clone(),
-            netuid: Netuid(self.netuid),
-            wallet_path: super::wallet::open(self.wallet_path.as_deref())?.root().to_owned(),
-            wallet: self.wallet.clone(),
-            hotkey: self.hotkey.clone(),
+            chain: network.endpoints().first().cloned().unwrap_or_default(),
+            netuid: Netuid(self.netuid.netuid()?),
+            wallet_path: self.wallet.dir()?.root().to_owned(),
+            wallet: self.wallet.wallet(),
+            hotkey: self.wallet.hotkey(),
             bucket: self.bucket.clone(),
+            bucket_endpoints: self.bucket_endpoints.iter().flat_map(|urls| urls.split(',')).map(|url| url.trim().to_owned()).collect(),
             dir: self.dir.clone(),
             threads: self.threads.unwrap_or(cores),
             params: self.params.as_deref().map(super::params::load).transpose()?,
@@ -217,11 +231,18 @@ impl NodeFlags {
             config_file: config::config_path(),
             env_file: config::env_path(),
         };
-        let reach = if is_local(&self.chain) { Reach::Anywhere } else { Reach::Public };
-        let chain = HttpChain::new(&self.chain).into_diagnostic()?.with_persistence(Duration::ZERO);
+        let reach = reach(&network, self.private_peers);
+        // Each endpoint once: an operator waits for the answer, and a finding says more than another try.
+        let options = Options { connect_timeout: ANSWER / 2, ask_timeout: ANSWER, persistence: Duration::ZERO, ..Options::default() };
+        let chain = Subtensor::with_options(network, options);
+        let wallets = WalletDir::new(&settings.wallet_path);
+        // A name that is none is told by the check of the hotkey.
+        let path = wallets.secret_path(&Slot::hotkey(&settings.wallet, &settings.hotkey));
+        let password = path.ok().map(|path| self.password.given(&path)).transpose()?.flatten();
         Ok(Subject {
             settings,
             variables: config::variables()?,
+            password,
             engines: Environment::of_process(),
             machine: Machine::of_this_host(self.dir.as_deref()),
             chain: Arc::new(chain),

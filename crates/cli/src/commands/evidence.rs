@@ -69,6 +69,21 @@ impl LocalStore {
     /// There is no localnet, or its store can neither be reached nor be served.
     pub async fn open(dir: &Path) -> miette::Result<Self> {
         let (network, validator) = find(dir)?;
+        Self::of(network, validator).await
+    }
+
+    /// The store of the localnet around a node's directory, and its first validator; none where the node is in no localnet.
+    ///
+    /// # Errors
+    /// The localnet's file is damaged, or its store can neither be reached nor be served.
+    pub async fn around(dir: &Path) -> miette::Result<Option<Self>> {
+        let Some(root) = dir.canonicalize().ok().and_then(|dir| Some(dir.parent()?.parent()?.to_owned())) else { return Ok(None) };
+        let Some(network) = known(&root)? else { return Ok(None) };
+        let first = network.validators.first().cloned().unwrap_or_default();
+        Ok(Some(Self::of(network, first).await?))
+    }
+
+    async fn of(network: Known, validator: String) -> miette::Result<Self> {
         if tokio::net::TcpStream::connect(network.store).await.is_ok() {
             return Ok(Self { address: network.store, network, validator, served: None });
         }

@@ -5,10 +5,21 @@ use miette::{IntoDiagnostic as _, miette};
 use templar_subtensor::Network;
 
 /// Variables that give a chain when no flag does, the nearest first.
-const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
+pub const VARIABLES: [&str; 4] = ["TEMPLAR_CHAIN", "BT_SUBTENSOR_CHAIN_ENDPOINT", "BT_SUBTENSOR_NETWORK", "NETWORK"];
 
 /// Variables that give a subnet when no flag does, the nearest first.
-const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
+pub const NETUID_VARIABLES: [&str; 3] = ["TEMPLAR_NETUID", "BT_NETUID", "NETUID"];
+/// The subnet when nobody says another.
+const NETUID: u16 = 3;
+
+/// What holds for the setting `key` when nothing says another, for settings whose flags have no default of their own.
+pub fn default_of(key: &str) -> Option<String> {
+    match key {
+        "network.chain" => Some("local".into()),
+        "network.netuid" => Some(NETUID.to_string()),
+        _ => None,
+    }
+}
 
 /// The chain, by either of its flags.
 #[derive(Clone, Debug, Default, Args)]
@@ -23,6 +34,12 @@ pub struct NetworkFlags {
 }
 
 impl NetworkFlags {
+    /// Whether a flag or a variable names a chain.
+    pub fn is_given(&self) -> bool {
+        let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+        self.chain.is_some() || self.network.is_some() || VARIABLES.into_iter().any(set)
+    }
+
     /// The network, with its endpoints and, where it is a public one, its genesis hash.
     ///
     /// # Errors
@@ -63,7 +80,7 @@ impl NetuidFlag {
             return Ok(netuid);
         }
         let set = NETUID_VARIABLES.iter().find_map(|name| Some((name, variable(name).filter(|value| !value.is_empty())?)));
-        let Some((name, value)) = set else { return Ok(3) };
+        let Some((name, value)) = set else { return Ok(NETUID) };
         value
             .trim()
             .parse()

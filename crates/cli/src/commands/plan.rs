@@ -1,8 +1,11 @@
 //! `templar plan`: what a machine would need to take part in a run, before anything is started.
 
+mod money;
+
 use crate::commands::engine::args::RecomputeArg;
 use clap::{Args, ValueEnum};
 use miette::{IntoDiagnostic, miette};
+use money::{Cost, MoneyFlags};
 use serde_json::json;
 use std::fmt::Write as _;
 use templar_engine::plan::{GPUS, Inner, Loss, Memory, Plan, PlanRequest, gpu_named, plan};
@@ -51,6 +54,8 @@ pub struct PlanArgs {
     /// Cores of the host, for compression and aggregation.
     #[arg(long, value_name = "N", default_value_t = 16)]
     cores: usize,
+    #[command(flatten)]
+    money: MoneyFlags,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -77,7 +82,12 @@ impl PlanArgs {
         let hparams = super::params::load(&self.model)?;
         let request = self.request(&hparams)?;
         let plan = plan(&request).into_diagnostic()?;
-        if self.json { json_text(&hparams, &request, &plan) } else { table(&hparams, &request, &plan).into_diagnostic() }
+        let cost = self.money.cost(request.window_ms as f64 / 1000.0)?;
+        if self.json {
+            return json_text(&hparams, &request, &plan, cost.as_ref());
+        }
+        let text = table(&hparams, &request, &plan).into_diagnostic()?;
+        Ok(text + &cost.map_or_else(String::new, |cost| cost.text()))
     }
 
     fn request(&self, hparams: &Hparams) -> miette::Result<PlanRequest> {
@@ -110,7 +120,7 @@ impl PlanArgs {
     }
 }
 
-fn json_text(hparams: &Hparams, request: &PlanRequest, plan: &Plan) -> miette::Result<String> {
+fn json_text(hparams: &Hparams, request: &PlanRequest, plan: &Plan, cost: Option<&Cost>) -> miette::Result<String> {
     let asked = json!({
         "model": hparams.name, "gpu": request.gpu.name, "gpus": request.gpus, "cores": request.cores, "batch": request.batch,
         "seq": request.model.seq_len, "inner_steps": request.inner_steps, "peers": request.peers, "recompute": request.recompute.to_string(),
@@ -118,6 +128,9 @@ fn json_text(hparams: &Hparams, request: &PlanRequest, plan: &Plan) -> miette::R
     });
     let mut value = serde_json::to_value(plan).into_diagnostic()?;
     value["request"] = asked;
+    if let Some(cost) = cost {
+        value["economics"] = serde_json::to_value(cost).into_diagnostic()?;
+    }
     Ok(format!("{value:#}\n"))
 }
 
@@ -272,6 +285,18 @@ mod tests {
         snapshot("plan_72b_on_8_h200", "--model 72B --gpu H200 --gpus 8 --recompute full --offload");
         snapshot("plan_8b_on_4090", "--model 8B --gpu rtx4090 --gpus 4 --optimizer muon");
         snapshot("plan_local_on_cpu", "--model local --gpu cpu --cores 2");
+    }
+
+    #[test]
+    fn a_price_shows_what_it_costs_without_a_chain() {
+        let told = text("--model 8B --gpu h200 --gpus 8 --window-s 1380 --price 40/h").unwrap();
+        let cost = told.split("what it costs").nth(1).unwrap();
+        assert!(cost.contains("15.33") && cost.contains("960.00") && cost.contains("none was asked"), "{cost}");
+        let same = text("--model 8B --gpu h200 --gpus 8 --window-s 1380 --price 960/d --json").unwrap();
+        let value: serde_json::Value = serde_json::from_str(&same).unwrap();
+        assert!((value["economics"]["outlook"]["cost_day"].as_f64().unwrap() - 960.0).abs() < 1e-9, "{value}");
+        assert!(Line::try_parse_from(["plan", "--model", "8B", "--gpu", "h200", "--price", "much"]).is_err());
+        assert!(Line::try_parse_from(["plan", "--model", "8B", "--gpu", "h200", "--price", "-1"]).is_err());
     }
 
     #[test]

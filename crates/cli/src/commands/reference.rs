@@ -94,6 +94,7 @@ impl Table for Reference {
         ("logging.trace", NO_LOG),
         ("logging.info", NO_LOG),
         ("logging.record_log", NO_LOG),
+        ("logging.enable_third_party_loggers", NO_LOG),
         ("logging.logging_dir", "the journal is in the node's directory, which --dir names"),
         (
             "store-gathers",
@@ -110,6 +111,7 @@ impl Table for Reference {
         ("peers", "whom a window gathers is decided by the validators; leave it out"),
         ("config", NO_FILE),
         ("strict", NO_FILE),
+        ("no_version_checking", "nothing is asked of a package index; leave it out"),
         ("no_prompt", "a node asks for nothing but an encrypted hotkey's password; give --password-file or --password-fd"),
         ("axon.port", NO_AXON),
         ("axon.ip", NO_AXON),

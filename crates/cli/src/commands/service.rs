@@ -245,7 +245,7 @@ mod tests {
         install().run().unwrap();
         install().run().unwrap();
         let text = std::fs::read_to_string(dir.path().join("units/templar-store.service")).unwrap();
-        assert!(text.contains("store serve --dir") && text.contains("RestartPreventExitStatus=2 64 77"), "{text}");
+        assert!(text.contains("store serve --dir") && text.contains("RestartPreventExitStatus=2 64 77 78"), "{text}");
         place().uninstall().unwrap();
         assert!(!dir.path().join("units/templar-store.service").exists());
         place().uninstall().unwrap();

@@ -129,7 +129,7 @@ impl SetupArgs {
 }
 
 /// What must be known before anything else.
-const STATE_OF_THE_NETWORK: &str = "\
+pub const STATE_OF_THE_NETWORK: &str = "\
 Before you rent a machine: the public Templar subnet (netuid 3) evaluates no miners at present and burns all of their emission, so mining there
 earns nothing. `templar doctor --only chain.earning` tells the state of the chain that you configure. A network of your own needs no money and
 no account: `templar localnet`.";

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use templar_ops::gc::{self, Quota};
 use templar_s3::{Access, AccessFile, BucketAccess, S3Config, Server};
-use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
+use templar_store::{Bucket, BucketConfig, BucketUrl, ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY, Http, Reach};
 
 /// How often the access file is looked at for changes, at most.
 const ACCESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +28,67 @@ enum StoreCommand {
     Serve(ServeArgs),
     /// Add a bucket with a key of its own to an access file, and print the key; a server that runs takes notice.
     AddBucket(AddBucketArgs),
+    /// Delete old objects from the own bucket until it has no more than a given size.
+    Gc(GcArgs),
+}
+
+#[derive(Debug, Args)]
+struct GcArgs {
+    /// The bucket; its key is read from TEMPLAR_S3_ACCESS_KEY_ID and TEMPLAR_S3_SECRET_ACCESS_KEY, or else from the file .env.
+    #[arg(long, env = "TEMPLAR_BUCKET", value_name = "URL")]
+    bucket: String,
+    /// The size that is wanted, in bytes or with k, M, G or T [default: everything that is old goes].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_bytes: Option<u64>,
+    /// The newest windows of which everything stays.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    keep_windows: u64,
+    /// Delete a validator's copies, manifests and score sheets, too; others catch up and verify by them.
+    #[arg(long)]
+    validator: bool,
+    /// Say what would go, and delete nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A number of bytes, with a decimal unit or without.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.strip_suffix(['k', 'M', 'G', 'T']) {
+        Some(number) => (number, 10u64.pow(3 * (1 + "kMGT".find(&text[number.len()..]).unwrap_or(0) as u32))),
+        None => (text, 1),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(|| format!("{text:?} is no size such as 30G"))
+}
+
+impl GcArgs {
+    async fn run(self) -> miette::Result<ExitCode> {
+        let url = BucketUrl::parse(&self.bucket).into_diagnostic().wrap_err("--bucket is not a bucket's URL")?;
+        let config = BucketConfig { credentials: crate::config::credentials()?, ..BucketConfig::anonymous(url) };
+        let bucket = Bucket::open(&config, &Http::new(Reach::Anywhere).into_diagnostic()?).into_diagnostic()?;
+        let objects = bucket.list("").await.into_diagnostic()?;
+        let quota = Quota { keep_windows: self.keep_windows.max(1), bytes_max: self.max_bytes, validator: self.validator };
+        let plan = gc::plan(&objects, &quota);
+        if !self.dry_run {
+            let doomed: std::collections::HashSet<&str> = plan.delete.iter().map(String::as_str).collect();
+            bucket.prune("", |key| !doomed.contains(key)).await.into_diagnostic().wrap_err("not everything could be deleted")?;
+        }
+        if self.json {
+            println!("{}", serde_json::to_string(&plan).into_diagnostic()?);
+        } else {
+            let verb = if self.dry_run { "would go" } else { "are gone" };
+            println!("{} objects with {} bytes {verb}, {} bytes stay", plan.delete.len(), plan.freed_bytes, plan.kept_bytes);
+            if plan.over_bytes > 0 {
+                println!(
+                    "that is {} bytes more than wanted: lower --keep-windows, or add --validator to a validator's bucket",
+                    plan.over_bytes
+                );
+            }
+        }
+        Ok(if plan.over_bytes > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +143,7 @@ impl StoreArgs {
         match self.command {
             StoreCommand::Serve(args) => args.run(),
             StoreCommand::AddBucket(args) => args.run().map(|()| ExitCode::SUCCESS),
+            StoreCommand::Gc(args) => crate::runtime()?.block_on(args.run()),
         }
     }
 }

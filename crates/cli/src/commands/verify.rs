@@ -130,16 +130,23 @@ impl VerifyArgs {
     }
 
     fn data(&self) -> miette::Result<Vec<Endpoint>> {
-        let Some(data) = &self.data else { return Ok(vec![]) };
-        let url = if data.contains("://") {
-            BucketUrl::parse(data).into_diagnostic().wrap_err("--data is neither a directory nor a bucket's URL")?
-        } else {
-            let dir =
-                Path::new(data).canonicalize().into_diagnostic().wrap_err_with(|| format!("the data set in {data} cannot be found"))?;
-            BucketUrl::directory(&dir)
-        };
-        Ok(vec![endpoint(&url, &Http::new(Reach::Anywhere).into_diagnostic()?)?])
+        data_set(self.data.as_deref())
     }
+}
+
+/// The data set that `--data` names: a directory or a bucket's URL; nothing without it.
+///
+/// # Errors
+/// It is neither.
+pub fn data_set(data: Option<&str>) -> miette::Result<Vec<Endpoint>> {
+    let Some(data) = data else { return Ok(vec![]) };
+    let url = if data.contains("://") {
+        BucketUrl::parse(data).into_diagnostic().wrap_err("--data is neither a directory nor a bucket's URL")?
+    } else {
+        let dir = Path::new(data).canonicalize().into_diagnostic().wrap_err_with(|| format!("the data set in {data} cannot be found"))?;
+        BucketUrl::directory(&dir)
+    };
+    Ok(vec![endpoint(&url, &Http::new(Reach::Anywhere).into_diagnostic()?)?])
 }
 
 fn open_chain(chain: &str) -> miette::Result<Arc<dyn Chain>> {
@@ -147,7 +154,11 @@ fn open_chain(chain: &str) -> miette::Result<Arc<dyn Chain>> {
     Ok(Arc::new(Subtensor::new(network)))
 }
 
-fn endpoint(url: &BucketUrl, http: &Http) -> miette::Result<Endpoint> {
+/// The data set in the bucket at `url`.
+///
+/// # Errors
+/// The bucket cannot be opened.
+pub fn endpoint(url: &BucketUrl, http: &Http) -> miette::Result<Endpoint> {
     let bucket = Bucket::open(&BucketConfig::anonymous(url.clone()), http).into_diagnostic()?;
     Ok(Endpoint { name: url.to_string(), store: bucket.object_store(), prefix: String::new() })
 }

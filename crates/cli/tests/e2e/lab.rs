@@ -78,6 +78,19 @@ impl Lab {
         self.run(flags, self.path("no-directory"))
     }
 
+    /// The directory of a miner that joins the network from elsewhere.
+    pub fn joined(&self) -> PathBuf {
+        self.path("joined")
+    }
+
+    /// `templar localnet --join`: a miner that joins the network from elsewhere, with more flags.
+    pub fn join(&self, flags: &[&str]) -> Running {
+        let mut command = templar(&["localnet", "--json", "--join", &self.chain(), "--dir", self.joined().to_str().unwrap()]);
+        command.args(flags).envs(self.environment.iter().copied());
+        let out = self.root.path().read_dir().unwrap().count();
+        Running::start(command, self.joined(), self.path(&format!("out-{out}")))
+    }
+
     fn run(&self, flags: &[&str], processes_in: PathBuf) -> Running {
         let mut command = templar(&["localnet", "--paced", "--json", "--dir", self.dir().to_str().unwrap()]);
         command.args(flags).envs(self.environment.iter().copied());
@@ -268,6 +281,13 @@ impl Running {
         Ended { status, stdout: read("stdout"), stderr: read("stderr") }
     }
 
+    /// Asks the localnet to stop as Ctrl-C does, waits, and gives the report that it ends with.
+    pub fn interrupted_report(self) -> Value {
+        let ended = self.interrupt();
+        assert_eq!(ended.status.code(), Some(130), "{}\n{}", ended.stdout, ended.stderr);
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", ended.stdout, ended.stderr))
+    }
+
     /// Asks the localnet to stop as Ctrl-C does, and waits.
     pub fn interrupt(self) -> Ended {
         signal("-INT", self.child.id());
@@ -301,6 +321,7 @@ impl Running {
         let list = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
         files.extend(list(self.dir.join("logs")));
         files.extend(list(self.dir.join("nodes")).into_iter().map(|node| node.join("journal.jsonl")));
+        files.push(self.dir.join("node").join("journal.jsonl"));
         files.iter().map(|file| format!("--- {}\n{}\n", file.display(), end_of(file))).collect()
     }
 }

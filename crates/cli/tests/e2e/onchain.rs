@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
-use templar_chain::{GenesisConfig, GenesisNeuron};
+use templar_chain::{ColdkeySwaps, GenesisConfig, GenesisNeuron};
 use templar_protocol::Netuid;
 use templar_wallet::{KeyType, Overwrite, Slot, WalletDir, WalletKey};
 
@@ -22,6 +22,11 @@ struct Town {
     endpoint: String,
 }
 
+/// An error as it was before it was broken into lines.
+fn on_one_line(error: &[u8]) -> String {
+    String::from_utf8_lossy(error).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
 impl Drop for Town {
     fn drop(&mut self) {
         // It may have ended by itself.
@@ -31,7 +36,17 @@ impl Drop for Town {
 }
 
 impl Town {
+    /// A chain whose blocks follow the wall clock.
     fn new() -> Self {
+        Self::with(&["--block-ms", "250"], |_| {})
+    }
+
+    /// A chain whose blocks are made by `templar chain advance`, with another genesis.
+    fn by_hand(change: impl FnOnce(&mut GenesisConfig)) -> Self {
+        Self::with(&["--manual", "--allow-control"], change)
+    }
+
+    fn with(flags: &[&str], change: impl FnOnce(&mut GenesisConfig)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let wallets = WalletDir::new(root.path().join("wallets"));
         let key = |uri: &str| WalletKey::from_uri(uri, KeyType::Sr25519).unwrap();
@@ -44,11 +59,13 @@ impl Town {
         let mut genesis = GenesisConfig::new(Netuid(3));
         genesis.accounts = vec![(coldkey, 100 * TAO)];
         genesis.neurons = vec![GenesisNeuron { hotkey: key("//Alice//old").account(), coldkey, stake: 10 * TAO, permit: true }];
+        change(&mut genesis);
         let file = root.path().join("genesis.json");
         genesis.write(&file).unwrap();
         let mut chain = Command::new(env!("CARGO_BIN_EXE_templar"))
             .args(["chain", "serve", "--listen", "127.0.0.1:0", "--json", "--exit-with-parent", "--genesis"])
             .args([file, PathBuf::from("--dir"), root.path().join("chain")])
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -67,6 +84,17 @@ impl Town {
         command.args(words).args(["--subtensor.chain_endpoint", &self.endpoint]).stdin(Stdio::null()).output().unwrap()
     }
 
+    /// Closes blocks.
+    fn advance(&self, blocks: u64) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_templar"));
+        let output = command.args(["chain", "advance", &blocks.to_string(), "--chain", &self.endpoint]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn neuron(&self, uid: usize) -> Value {
+        self.json(&["subnet", "metagraph"])["neurons"][uid].clone()
+    }
+
     fn json(&self, words: &[&str]) -> Value {
         let output = self.run(&[words, &["--json"]].concat());
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -77,7 +105,7 @@ impl Town {
     fn refused(&self, words: &[&str]) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(1), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ")
+        on_one_line(&output.stderr)
     }
 
     fn free(&self, words: &[&str]) -> u64 {
@@ -127,4 +155,95 @@ fn a_hotkey_registers_commits_and_is_shown() {
     town.json(&["wallet", "set-identity", "--id-name", "the town", "--url", "https://town.example", "-y"]);
     assert_eq!(town.json(&["wallet", "get-identity"])["identity"]["name"], "the town");
     assert_eq!(town.json(&["wallet", "swap-check"])["swap"], Value::Null);
+}
+
+fn address(uri: &str) -> String {
+    WalletKey::from_uri(uri, KeyType::Sr25519).unwrap().account().to_string()
+}
+
+#[test]
+fn a_hotkey_moves_to_another_one() {
+    let town = Town::by_hand(|_| {});
+    let (before, swap) = (town.free(&[]), ["wallet", "swap-hotkey", "new", "--wallet.hotkey", "old", "--netuid", "3"]);
+    assert!(town.refused(&swap).contains("nobody confirmed it; nothing was sent"));
+    let done = town.json(&[&swap[..], &["-y"]].concat());
+    assert_eq!(done["new_hotkey"], address("//Alice//new"));
+    town.advance(1);
+    let neuron = town.neuron(0);
+    assert_eq!((&neuron["hotkey"], neuron["total_stake"].as_u64()), (&done["new_hotkey"], Some(10 * TAO)));
+    assert_eq!(before - town.free(&[]), 1_000_000, "the price of a move on one subnet");
+    // The old one has no slot any more.
+    assert!(town.refused(&[&swap[..], &["-y"]].concat()).contains("HotKeyAlreadyRegisteredInSubNet"));
+}
+
+#[test]
+fn a_hotkey_is_associated_with_its_coldkey() {
+    let town = Town::by_hand(|_| {});
+    // Only who owns a hotkey may move it: the new one belongs to nobody yet.
+    let swap = ["wallet", "swap-hotkey", "old", "--wallet.hotkey", "new", "--netuid", "3", "-y"];
+    assert!(town.refused(&swap).contains("NonAssociatedColdKey"));
+    let done = town.json(&["wallet", "associate-hotkey", "-y"]);
+    assert_eq!(done["hotkey"], address("//Alice//new"));
+    town.advance(1);
+    let refused = town.refused(&swap);
+    assert!(refused.contains("HotKeyAlreadyRegisteredInSubNet"), "it is the coldkey's own now: {refused}");
+}
+
+#[test]
+fn a_coldkey_moves_when_its_time_has_come() {
+    let town = Town::by_hand(|_| {});
+    let other = address("//Bob");
+    let swap = ["wallet", "swap-coldkey", "--new-coldkey", &other];
+    assert!(town.json(&[&swap[..], &["--dry-run"]].concat())["what"].as_str().unwrap().starts_with("schedule"));
+    town.json(&[&swap[..], &["-y"]].concat());
+    town.advance(1);
+    let check = town.json(&["wallet", "swap-check"]);
+    assert_eq!((check["swap"]["kind"].as_str(), &check["swap"]["new_coldkey"]), (Some("scheduled"), &Value::from(other.as_str())));
+    let refused = town.refused(&["wallet", "transfer", "--dest", OTHER, "--amount", "1", "-y"]);
+    assert!(refused.contains("a swap of this coldkey is pending"), "{refused}");
+    // This runtime knows no announcements, and says which call it lacks.
+    assert!(town.refused(&["wallet", "swap-coldkey", "--clear", "-y"]).contains("clear_coldkey_swap_announcement"));
+    town.advance(101);
+    assert_eq!(town.neuron(0)["coldkey"], other.as_str());
+    assert_eq!((town.free(&[]), town.free(&["--address", &other])), (0, 100 * TAO - TAO / 10));
+}
+
+#[test]
+fn a_coldkey_that_is_announced_moves_by_the_same_command_again() {
+    let town = Town::by_hand(|genesis| genesis.runtime.coldkey_swaps = ColdkeySwaps::Announced);
+    let other = address("//Bob");
+    let swap = ["wallet", "swap-coldkey", "--new-coldkey", &other];
+    let planned = town.json(&[&swap[..], &["--dry-run"]].concat());
+    assert!(planned["what"].as_str().unwrap().starts_with("announce"), "{planned}");
+    town.json(&[&swap[..], &["-y"]].concat());
+    town.advance(1);
+    let check = town.json(&["wallet", "swap-check"]);
+    assert_eq!((check["swap"]["kind"].as_str(), &check["swap"]["disputed"]), (Some("announced"), &Value::Null));
+    let early = town.refused(&[&swap[..], &["-y"]].concat());
+    assert!(early.contains("is announced and can be done from block 101 on; this is block 1"), "{early}");
+    assert!(town.refused(&["wallet", "swap-coldkey", "--clear", "-y"]).contains("ColdkeySwapClearTooEarly"));
+    town.advance(100);
+    let done = town.json(&[&swap[..], &["-y"]].concat());
+    assert!(done["what"].as_str().unwrap().starts_with("move everything"), "{done}");
+    town.advance(1);
+    assert_eq!(town.neuron(0)["coldkey"], other.as_str());
+    assert_eq!((town.free(&[]), town.free(&["--address", &other])), (0, 100 * TAO - TAO / 10));
+}
+
+#[test]
+fn a_chain_that_funds_nobody_says_what_a_joiner_needs() {
+    // The account whose key everybody knows is empty, and its owner has not permitted control.
+    let town = Town::with(&["--manual"], |genesis| genesis.accounts.clear());
+    let join = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_templar"));
+        command.args(["localnet", "--join", &town.endpoint, "--dir"]).arg(town.root.path().join("joined"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        on_one_line(&output.stderr)
+    };
+    let refused = join();
+    let miner = WalletDir::new(town.root.path().join("joined/wallets")).hotkey("miner", "default").unwrap().public().to_string();
+    assert!(refused.contains(&format!("does not fund the new miner {miner}")), "{refused}");
+    assert!(refused.contains("templar chain fund") && refused.contains("run the same command again"), "{refused}");
+    assert_eq!(join(), refused, "the same key asks again");
 }

@@ -63,6 +63,30 @@ fn a_network_trains_agrees_and_resumes() {
 }
 
 #[test]
+fn nobody_is_judged_by_a_null_round() {
+    let lab = Lab::new();
+    let file = lab.path("tiny.json");
+    let mut params: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    params["null_rounds"] = 2.into();
+    std::fs::write(&file, params.to_string()).unwrap();
+    let report = lab.begin(&["--windows", "4"]).wait_for_end().report();
+    let lived = report["windows"].as_array().unwrap();
+    let theta = |window: &Value| window["state_digest"]["miner-0"].clone();
+    assert_eq!(theta(&lived[0]), theta(&lived[1]), "nothing was trained in the null rounds: {report}");
+    assert_ne!(theta(&lived[1]), theta(&lived[3]), "{report}");
+    let first = lived[0]["window"].as_u64().unwrap();
+    let scored = lab.journal("validator-0").into_iter().filter_map(|line| match line.entry {
+        Entry::Scored(scored) => Some(scored.sheet),
+        _ => None,
+    });
+    let sheets: Vec<ScoreSheet> = scored.collect();
+    assert!(sheets.iter().all(|sheet| sheet.observation.window.0 >= first + 2), "a null round was scored");
+    let penalised = sheets.iter().flat_map(|sheet| &sheet.verdict.peers).filter(|peer| !peer.penalties.is_empty());
+    assert_eq!(penalised.map(|peer| &peer.reason).collect::<Vec<_>>(), [""; 0]);
+    assert!(!report["weights"].as_object().unwrap().is_empty(), "{report}");
+}
+
+#[test]
 fn a_network_trains_on_a_plugin_with_profiles_and_offloaded_moments() {
     let Some(plugin) = templar_pjrt::testing::cpu_plugin() else { return };
     let lab = Lab::new().with_environment(&[("TEMPLAR_PROFILE_WINDOWS", "2"), ("TEMPLAR_OFFLOAD_MOMENTS", "true")]);

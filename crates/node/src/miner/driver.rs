@@ -1,16 +1,17 @@
 //! The miner's driver: performs the machine's effects against the real world, one after the other.
 
+use super::forecast::{Upload, Uploads};
 use super::machine::{Action, Event, MinerMachine, Outcome};
 use crate::conduct::{Conduct, Honest, Moment, Put, Task};
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
-use crate::journal::{Entry, TrainingEntry};
+use crate::journal::{Entry, TrainingEntry, trouble};
 use crate::node::{Node, NodeError, NodeSettings};
 use crate::position::Position;
 use crate::signed;
 use crate::state::{PrivateState, StateDigests, StateDir};
-use crate::stop::Stop;
+use crate::stop::{Drain, Stop};
 use crate::workspace::{Compressed, WorkError};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -47,6 +48,8 @@ pub struct Miner {
     machine: MinerMachine,
     states: StateDir,
     resync_request: PathBuf,
+    drain: Drain,
+    uploads: Uploads,
     /// The object whose fate is open: given back to the residual unless a manifest lists it.
     sealed: Option<Sealed>,
     training: Option<TrainingEntry>,
@@ -64,8 +67,10 @@ impl Miner {
         let machine = MinerMachine::new(node.run.miner_rules());
         let states = StateDir::open(&settings.dir.join("state"))?;
         let resync_request = settings.dir.join(RESYNC_REQUEST);
-        let mut miner =
-            Self { node, machine, states, resync_request, sealed: None, training: None, decided: None, conduct: Box::new(Honest) };
+        let drain = Drain::new(&settings.dir);
+        let uploads = Uploads::new(node.run.hparams().timetable.upload_window_ms);
+        let (sealed, training, decided, conduct) = (None, None, None, Box::new(Honest));
+        let mut miner = Self { node, machine, states, resync_request, drain, uploads, sealed, training, decided, conduct };
         miner.restore().await?;
         miner.settle_before(&position).await?;
         miner.prune_all(position.window).await;
@@ -88,13 +93,17 @@ impl Miner {
         std::mem::replace(&mut self.conduct, Box::new(Honest))
     }
 
-    /// Mines until `stop`.
+    /// Mines until `stop`, or until the end of the window in which a [`Drain`] is asked for: then its object is up and its decision followed.
     ///
     /// # Errors
     /// The chain refuses, the worker is gone or the disk cannot keep the state: nothing that waiting would mend.
     pub async fn run(mut self, position: Position, stop: &Stop) -> Result<(), NodeError> {
         let mut next = self.machine.step(Event::Joined(position));
         while let Some(effect) = next {
+            // Between two windows nothing is under way that would be lost.
+            if matches!(effect.action, Action::Look(_)) && self.drain.take() {
+                break;
+            }
             let must_finish = matches!(effect.action, Action::Persist(_) | Action::PutCommit(_) | Action::PutObject { .. });
             let outcome = if must_finish {
                 self.perform(effect.action, stop).await?
@@ -175,7 +184,7 @@ impl Miner {
         self.node.end_profile();
         let report = match trained {
             Ok(report) => report,
-            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+            Err(error) => return Ok(self.failed("training", at.window, &error)),
         };
         let seconds = begun.elapsed().as_secs_f64().max(1e-3);
         self.training = Some(TrainingEntry {
@@ -192,6 +201,12 @@ impl Miner {
         });
         // A null round has no steps and still shows the network that the miner is there.
         Ok(Outcome::Trained(if null_round || self.conduct.sends_untrained() { report.steps.max(1) } else { report.steps }))
+    }
+
+    /// Says what kept the engine from its work, and gives the outcome.
+    fn failed(&self, what: &str, window: Window, error: &WorkError) -> Outcome {
+        self.node.ctx.warn_of(trouble::of_work(error), format!("{what} of window {window} failed: {error}"));
+        Outcome::Failed(error.to_string())
     }
 
     async fn compress(&mut self, at: Position) -> Result<Outcome, NodeError> {
@@ -219,22 +234,41 @@ impl Miner {
         let mut conduct = self.lend_conduct();
         let job = self.node.worker.run(move |work| {
             let compressed = work.compress(header, null_round, &*key, &mut *conduct);
-            (compressed.map(|compressed| (compressed, work.residual_norm())), conduct)
+            (compressed.map(|compressed| (compressed, work.residual_state())), conduct)
         });
         let (compressed, conduct) = job.await?;
         self.conduct = conduct;
-        let (Compressed { object: bytes, offload }, residual_norm) = match compressed {
+        let (Compressed { object: bytes, offload }, residual) = match compressed {
             Ok(done) => done,
-            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+            Err(error) => return Ok(self.failed("compression", at.window, &error)),
         };
         if let Some(training) = &mut self.training {
-            training.residual_norm = residual_norm;
+            training.residual_norm = residual.norm;
+            training.residual_largest = f64::from(residual.largest);
+            training.residual_not_finite = residual.not_finite;
             training.object_bytes = bytes.len() as u64;
             training.offload_ms = ms(offload);
         }
+        if residual.not_finite > 0 {
+            let why = format!(
+                "{} values of the residual are not finite after window {}: stop the miner, remove its state directory and start it again; \
+                 if it comes back, the memory may be faulty",
+                residual.not_finite, at.window
+            );
+            self.node.ctx.warn(why);
+        }
         let digest = Digest::of(&bytes);
         self.sealed = Some(Sealed { window: at.window, bytes: bytes.into(), digest });
+        self.foresee(at.window);
         Ok(Outcome::Done)
+    }
+
+    /// Warns when the object that was just sealed would not be up in time, going by the uploads before.
+    fn foresee(&self, window: Window) {
+        let bytes = self.sealed.as_ref().map_or(0, |sealed| sealed.bytes.len() as u64);
+        if let Some(why) = self.uploads.forecast(bytes).and_then(|forecast| forecast.warning()) {
+            self.node.ctx.warn(format!("the object of window {window} {why}"));
+        }
     }
 
     async fn persist(&mut self, at: Position) -> Result<Outcome, NodeError> {
@@ -279,13 +313,17 @@ impl Miner {
         };
         let commit = Commit { run: self.node.run.id, uid: ctx.uid, window, object: sealed.digest, object_bytes: sealed.bytes.len() as u64 };
         let put = match signed::sign(&commit, &*ctx.key) {
-            Ok(bytes) => ctx.bucket.put(&names::commit(window, ctx.uid), bytes.into()).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(bytes) => ctx
+                .bucket
+                .put(&names::commit(window, ctx.uid), bytes.into())
+                .await
+                .map_err(|error| (trouble::of_put(error.kind()), error.to_string())),
+            Err(error) => Err(("", error.to_string())),
         };
         match put {
             Ok(()) => Outcome::Done,
-            Err(why) => {
-                ctx.warn(format!("the commit of window {window} was not put, so its object will not count: {why}"));
+            Err((kind, why)) => {
+                ctx.warn_of(kind, format!("the commit of window {window} was not put, so its object will not count: {why}"));
                 Outcome::Failed(why)
             }
         }
@@ -298,8 +336,9 @@ impl Miner {
             return Outcome::Failed("there is no object to put".into());
         };
         let puts = self.conduct.puts(moment, &sealed.bytes);
+        let object_bytes = sealed.bytes.len() as u64;
         let ctx = &self.node.ctx;
-        let mut put = Ok(());
+        let (begun, mut put) = (Instant::now(), Ok(()));
         for Put { at_ms, bytes } in puts {
             if at_ms > moment.now_ms {
                 ctx.clock.sleep_until(at_ms).await;
@@ -310,10 +349,15 @@ impl Miner {
             let margin_ms = i64::try_from(until_ms).unwrap_or(i64::MAX) - i64::try_from(ctx.now_ms()).unwrap_or(i64::MAX);
             training.upload_margin_ms = put.is_ok().then_some(margin_ms);
         }
+        // What virtual time gives away for nothing says nothing about a link.
+        if !ctx.clock.is_virtual() {
+            let left_ms = until_ms.saturating_sub(moment.now_ms);
+            self.uploads.note(Upload { bytes: object_bytes, took_ms: ms(begun.elapsed()), left_ms, done: put.is_ok() });
+        }
         match put {
             Ok(()) => Outcome::Done,
             Err(error) => {
-                ctx.warn(format!("the object of window {window} was not put: {error}"));
+                ctx.warn_of(trouble::of_put(error.kind()), format!("the object of window {window} was not put: {error}"));
                 Outcome::Failed(error.to_string())
             }
         }

@@ -7,6 +7,7 @@ use super::machine::{Action, Event, Outcome, ValidatorMachine};
 use super::score::load_judge;
 use super::sketches::Sketches;
 use super::start::{StartRun, keep_descriptor, start_run};
+use super::unpublished::Unpublished;
 use crate::context::Context;
 use crate::decide::{Decided, ManifestRead};
 use crate::follow::{FollowAction, Followed};
@@ -16,7 +17,7 @@ use crate::node::{Node, NodeError, NodeSettings};
 use crate::position::Position;
 use crate::recipe;
 use crate::signed;
-use crate::stop::Stop;
+use crate::stop::{Drain, Stop};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,8 +38,10 @@ pub struct Validator {
     pub(super) judge: Judge,
     pub(super) sketches: Sketches,
     pub(super) scores_path: PathBuf,
+    pub(super) unpublished: Unpublished,
     commits_path: PathBuf,
     model_dir: PathBuf,
+    drain: Drain,
     /// The engine's name.
     pub(super) engine: String,
     tokenizer: Tokenizer,
@@ -73,6 +76,7 @@ impl Validator {
         let scores_path = settings.dir.join(format!("scores-{}.json", node.run.id.short()));
         let sketches = Sketches::new(&settings.dir, node.run.id);
         let judge = load_judge(&node, &scores_path, &sketches);
+        let unpublished = Unpublished::new(&settings.dir, &node.run.id);
         let held_out = held_out_tokens(&node).await?;
         let tokenizer = node.cache.tokenizer().await?;
         let validator = Self {
@@ -81,8 +85,10 @@ impl Validator {
             judge,
             sketches,
             scores_path,
+            unpublished,
             commits_path: settings.dir.join(KEPT_COMMITS_FILE),
             model_dir: settings.dir.join(MODEL_DIR),
+            drain: Drain::new(&settings.dir),
             engine,
             tokenizer,
             held_out: held_out.into(),
@@ -91,17 +97,22 @@ impl Validator {
             decided: None,
             held_out_loss: None,
         };
+        validator.publish_left_over().await;
         validator.prune_all(position.window).await;
         Ok((validator, position))
     }
 
-    /// Validates until `stop`.
+    /// Validates until `stop`, or until the end of the window in which a [`Drain`] is asked for.
     ///
     /// # Errors
     /// The chain refuses, the worker is gone: nothing that waiting would mend.
     pub async fn run(mut self, position: Position, stop: &Stop) -> Result<(), NodeError> {
         let mut next = self.machine.step(Event::Joined(position));
         while let Some(effect) = next {
+            // Between two windows nothing is under way that would be lost.
+            if matches!(effect.action, Action::Look(_)) && self.drain.take() {
+                break;
+            }
             let must_finish = matches!(effect.action, Action::Follow(FollowAction::Publish { .. }) | Action::Checkpoint(_));
             let outcome = if must_finish {
                 self.perform(effect.action).await?

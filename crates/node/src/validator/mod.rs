@@ -12,6 +12,7 @@ mod machine_tests;
 mod score;
 pub mod sketches;
 pub mod start;
+pub mod unpublished;
 
 use templar_tensor::Executor;
 

@@ -6,6 +6,7 @@ use super::fates::{HELD, disputes, fates, uncommitted};
 use super::judge::{Assessed, Case, Judge, assess};
 use super::machine::Outcome;
 use super::sketches::Sketches;
+use super::unpublished::SignedSheet;
 use crate::journal::{Entry, PeerEvaluation, ScoredEntry};
 use crate::node::{Node, NodeError};
 use crate::position::Position;
@@ -27,6 +28,10 @@ const EVALUATION_SHARE: f64 = 0.9;
 
 impl Validator {
     pub(super) async fn evaluate(&mut self, at: &Position) -> Result<Outcome, NodeError> {
+        if self.node.is_null_round(at.window) {
+            // Everybody sends an empty object then, as the run asks: there is nothing to judge.
+            return Ok(Outcome::Done);
+        }
         let case = self.case(at).await?;
         let reader = self.node.shard(at.global_step).await?;
         let mut peers = self.node.take_peers();
@@ -116,30 +121,44 @@ impl Validator {
         if let Err(error) = self.sketches.keep(&judge.scorer.rules().likeness, window, &sent) {
             self.node.ctx.warn(format!("the sketches of window {window} were not kept, after a restart its replays go unnoticed: {error}"));
         }
+        let signed = self.signed_sheet(&sheet, before);
+        if let Some(Err(error)) = signed.as_ref().map(|signed| self.unpublished.keep(signed)) {
+            self.node.ctx.warn(format!("the score sheet of window {window} is lost if this validator stops before publishing it: {error}"));
+        }
         write_atomically(&self.scores_path, &serde_json::to_vec(&judge.scorer)?)?;
         self.judge = judge;
-        let published = self.publish_sheet(&sheet, before).await;
+        let published = match signed {
+            Some(signed) => self.publish_sheet(window, signed).await,
+            None => None,
+        };
         self.note_scores(sheet, published);
         Ok(())
     }
 
-    /// Puts sheet and state into this validator's bucket; gives the sheet's digest when both are there.
-    async fn publish_sheet(&self, sheet: &ScoreSheet, before: Vec<u8>) -> Option<Digest> {
+    /// The sheet in its envelope, unless it would be too large for anybody to read.
+    fn signed_sheet(&self, sheet: &ScoreSheet, before: Vec<u8>) -> Option<SignedSheet> {
         let (ctx, window) = (&self.node.ctx, sheet.observation.window);
-        let envelope = match signed::sign(sheet, &*ctx.key) {
-            Ok(envelope) if envelope.len() as u64 <= SHEET_BYTES_MAX && before.len() as u64 <= STATE_BYTES_MAX => envelope,
+        match signed::sign(sheet, &*ctx.key) {
+            Ok(envelope) if envelope.len() as u64 <= SHEET_BYTES_MAX && before.len() as u64 <= STATE_BYTES_MAX => {
+                Some(SignedSheet { envelope, before })
+            }
             Ok(_) => {
-                ctx.warn(format!("the score sheet of window {window} is too large to be read by anybody and was not published"));
-                return None;
+                ctx.warn(format!("the score sheet of window {window} is too large to be read by anybody and will not be published"));
+                None
             }
             Err(error) => {
                 ctx.warn(format!("the score sheet of window {window} could not be signed: {error}"));
-                return None;
+                None
             }
-        };
-        let digest = signed::open::<ScoreSheet>(&envelope).ok()?.digest;
+        }
+    }
+
+    /// Puts sheet and state into this validator's bucket; gives the sheet's digest when both are there.
+    async fn publish_sheet(&self, window: Window, sheet: SignedSheet) -> Option<Digest> {
+        let ctx = &self.node.ctx;
+        let digest = signed::open::<ScoreSheet>(&sheet.envelope).ok()?.digest;
         // The state first: a sheet never names a state that is not there.
-        let (before, envelope) = (Bytes::from(before), Bytes::from(envelope));
+        let (before, envelope) = (Bytes::from(sheet.before), Bytes::from(sheet.envelope));
         let latest = (names::SCORES_LATEST.to_owned(), envelope.clone());
         for (name, bytes) in [(names::score_state(window), before), (names::score_sheet(window), envelope), latest] {
             if let Err(error) = ctx.bucket.put(&name, bytes).await {
@@ -147,7 +166,17 @@ impl Validator {
                 return None;
             }
         }
+        if let Err(error) = self.unpublished.forget() {
+            ctx.warn(format!("the published score sheet of window {window} will be published again after a restart: {error}"));
+        }
         Some(digest)
+    }
+
+    /// Publishes the sheet that a former process has scored with and not brought into the bucket.
+    pub(super) async fn publish_left_over(&self) {
+        let Some((signed, sheet)) = self.unpublished.left(&self.node.ctx.hotkey(), self.judge.scorer.last_window()) else { return };
+        let published = self.publish_sheet(sheet.observation.window, signed).await;
+        self.note_scores(sheet, published);
     }
 
     fn note_scores(&self, sheet: ScoreSheet, published: Option<Digest>) {

@@ -3,23 +3,19 @@
 use super::replay::{self, Objects, Stopped, run_job};
 use super::round::Round;
 use super::{Case, Check};
-use std::sync::Arc;
+use crate::bench::{Bench, Means};
 use templar_codec::{Opened, Sketch};
-use templar_data::{DataManifest, Endpoint, ShardCache, ShardReader};
 use templar_gauntlet::sheet::Samples;
 use templar_gauntlet::{Fate, Gallery, Losses, Measurement, ScoreSheet, Sent, Survey};
-use templar_model::{LlamaTrainer, TrainerOptions};
 use templar_node::position::Position;
+use templar_node::recipe;
 use templar_node::validator::collect::check_claims;
 use templar_node::validator::evaluate::{Drawn, Evaluated, Source, Subject, evaluate, read_shard};
 use templar_node::validator::judge::loudness;
-use templar_node::worker::Worker;
 use templar_node::workspace::{WorkError, Workspace};
-use templar_node::{join, recipe};
 use templar_protocol::messages::Manifest;
 use templar_protocol::sampler::{Assignment, sample_digest};
 use templar_protocol::{Digest, Uid, Window, names};
-use templar_store::{Bucket, BucketConfig, BucketUrl};
 use templar_tensor::Executor;
 
 /// The names of the checks, in order.
@@ -45,12 +41,6 @@ pub fn tolerance(published: &str, executor: &dyn Executor) -> f64 {
 
 fn engine_name(executor: &dyn Executor) -> String {
     templar_node::validator::engine_name(executor)
-}
-
-/// What measuring needs besides θ.
-struct Bench {
-    worker: Worker<Workspace>,
-    reader: Arc<ShardReader>,
 }
 
 /// The checks `theta`, `objects`, `likenesses`, `samples` and `losses`.
@@ -81,36 +71,9 @@ pub(super) async fn check(case: &Case<'_>, round: &Round) -> Vec<Check> {
 }
 
 async fn bench(case: &Case<'_>) -> Result<Bench, String> {
-    let (hparams, inputs) = (&case.run.hparams, case.inputs);
-    let endpoints = if inputs.data.is_empty() { places(case)? } else { inputs.data.clone() };
-    let manifest = templar_data::fetch_manifest(&endpoints, Some(case.run.data.manifest)).await;
-    let manifest = manifest.map_err(|error| format!("the data set is not to be had ({error}); name it with --data"))?;
-    join::check_data_set(&case.run, &manifest)?;
-    let worker = worker(case, &manifest)?;
-    let rules = recipe::rotation(hparams, u32::try_from(manifest.shards.len()).unwrap_or(u32::MAX));
-    let cache = ShardCache::new(&inputs.cache, manifest, endpoints, rules).map_err(|error| error.to_string())?;
-    let reader = cache.at(case.sheet.global_step).await.map_err(|error| error.to_string())?;
-    Ok(Bench { worker, reader })
-}
-
-fn places(case: &Case<'_>) -> Result<Vec<Endpoint>, String> {
-    let endpoint = |place: &String| {
-        let url = BucketUrl::parse_peer(place).map_err(|error| format!("the data set's place {place}: {error}"))?;
-        let bucket = Bucket::open(&BucketConfig::anonymous(url), &case.inputs.http).map_err(|error| error.to_string())?;
-        Ok(Endpoint { name: place.clone(), store: bucket.object_store(), prefix: String::new() })
-    };
-    case.run.data.places.iter().map(endpoint).collect()
-}
-
-fn worker(case: &Case<'_>, manifest: &DataManifest) -> Result<Worker<Workspace>, String> {
-    let hparams = &case.run.hparams;
-    let unusable = |error: &dyn std::fmt::Display| format!("the run's model cannot be used here: {error}");
-    let config = recipe::llama(hparams, Some(manifest.tokenizer.eos)).map_err(|error| unusable(&error))?;
-    let executor = case.inputs.executor.clone();
-    let trainer = LlamaTrainer::with_options(config, recipe::optimizer(hparams), executor, TrainerOptions::default());
-    let trainer = trainer.map_err(|error| unusable(&error))?;
-    let workspace = Workspace::new(hparams.clone(), Box::new(trainer)).map_err(|error| unusable(&error))?;
-    Worker::start(case.inputs.threads, workspace).map_err(|error| unusable(&error))
+    let inputs = case.inputs;
+    let means = Means { data: &inputs.data, http: &inputs.http, executor: &inputs.executor, threads: inputs.threads, cache: &inputs.cache };
+    Bench::open(&means, &case.run, case.sheet.global_step).await
 }
 
 async fn theta(case: &Case<'_>, round: &Round, bench: &Bench) -> Check {

@@ -7,7 +7,7 @@ use templar_gauntlet::{Fate, ScoreSheet};
 use templar_model::checkpoint;
 use templar_node::worker::Worker;
 use templar_node::workspace::Workspace;
-use templar_protocol::messages::{Accepted, Manifest};
+use templar_protocol::messages::{Accepted, CheckpointPointer, Manifest};
 use templar_protocol::{Digest, ThetaDigest, Uid, Window, names};
 use templar_store::{Bucket, Deadline};
 
@@ -15,7 +15,7 @@ use templar_store::{Bucket, Deadline};
 const REQUEST_S: u64 = 60;
 
 /// Why θ could not be reached.
-pub(super) enum Stopped {
+pub(crate) enum Stopped {
     /// Something is gone.
     Missing(String),
     /// Something is not what it is called.
@@ -23,7 +23,7 @@ pub(super) enum Stopped {
 }
 
 /// The sealed objects of a manifest, opened; those that do not open are told apart, as every node leaves them out.
-pub(super) struct Objects {
+pub(crate) struct Objects {
     /// What opened, in the manifest's order.
     pub opened: Vec<Opened>,
     /// What did not, and why.
@@ -36,7 +36,7 @@ fn deadline(bytes: u64) -> Deadline {
 
 /// Brings θ of `worker` to the start of the round's window; says from where and over how many windows.
 pub(super) async fn replay(worker: &Worker<Workspace>, run: Digest, round: &Round, start: &Start) -> Result<String, Stopped> {
-    load(worker, start).await?;
+    load(worker, &start.pointer, &start.bucket).await?;
     let mut theta = start.pointer.theta;
     for manifest in &start.manifests {
         if manifest.theta_before != theta {
@@ -58,15 +58,15 @@ pub(super) async fn replay(worker: &Worker<Workspace>, run: Digest, round: &Roun
     ))
 }
 
-async fn load(worker: &Worker<Workspace>, start: &Start) -> Result<(), Stopped> {
-    let pointer = start.pointer.clone();
+/// Puts the θ of a checkpoint in `bucket` into the workspace, after its file and its θ have the digests that `pointer` names.
+pub(crate) async fn load(worker: &Worker<Workspace>, pointer: &CheckpointPointer, bucket: &Bucket) -> Result<(), Stopped> {
     let specs = run_job(worker, |work| work.specs().to_vec()).await?;
     let most = checkpoint::encoded_bytes_max(&specs);
     if pointer.file_bytes > most {
         return Err(Stopped::False(format!("the checkpoint claims {} bytes, the model has at most {most}", pointer.file_bytes)));
     }
     let name = names::checkpoint(&pointer.file);
-    let bytes = start.bucket.get(&name, pointer.file_bytes, deadline(pointer.file_bytes)).await;
+    let bytes = bucket.get(&name, pointer.file_bytes, deadline(pointer.file_bytes)).await;
     let bytes = bytes.map_err(|error| Stopped::Missing(format!("the checkpoint cannot be read: {error}")))?;
     let loaded = checkpoint::decode(&specs, &bytes).map_err(|error| Stopped::False(format!("the checkpoint is damaged: {error}")))?;
     if loaded.digest != pointer.file || ThetaDigest::of(&specs, &loaded.tensors).root != pointer.theta {
@@ -77,7 +77,7 @@ async fn load(worker: &Worker<Workspace>, start: &Start) -> Result<(), Stopped> 
 }
 
 /// The objects of `window` in `listed`, from the copies that validators keep.
-pub(super) async fn objects(
+pub(crate) async fn objects(
     worker: &Worker<Workspace>,
     run: Digest,
     window: Window,
@@ -109,7 +109,7 @@ pub(super) async fn objects(
 }
 
 /// The objects that a sheet's validator has judged: those that `manifest` lists, then those that it holds back.
-pub(super) fn judged(sheet: &ScoreSheet, manifest: &Manifest) -> Vec<Accepted> {
+pub(crate) fn judged(sheet: &ScoreSheet, manifest: &Manifest) -> Vec<Accepted> {
     let held = sheet.observation.members.iter().filter_map(|member| {
         let Fate::Held { object } = member.fate else { return None };
         let commit = manifest.commits.iter().find(|commit| commit.uid == member.uid && commit.object == object)?;
@@ -130,7 +130,7 @@ async fn copy(accepted: &Accepted, window: Window, buckets: &[Bucket]) -> Option
     None
 }
 
-pub(super) async fn run_job<R: Send + 'static>(
+pub(crate) async fn run_job<R: Send + 'static>(
     worker: &Worker<Workspace>,
     job: impl FnOnce(&mut Workspace) -> R + Send + 'static,
 ) -> Result<R, Stopped> {

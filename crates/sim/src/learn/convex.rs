@@ -18,7 +18,7 @@ use crate::scenario::Fast;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use templar_codec::SparseUpdate;
+use templar_codec::{SparseUpdate, simd};
 use templar_model::{Batch, InnerHyper, ModelError, Moments, QueuedStep, Result, SequenceLoss, StepStats, Trainer};
 use templar_protocol::ParamSpec;
 
@@ -139,43 +139,61 @@ impl Convex {
 
     /// Σᵢ weightᵢ·r_sᵢ.
     fn along(key: u64, weights: &[f32]) -> f64 {
-        let mut sums = [0.0f32; 8];
-        for (word, weights) in weights.chunks_exact(64).enumerate() {
-            let bits = mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
-            for (byte, weights) in bits.iter().zip(weights.chunks_exact(8)) {
-                let signs = &SIGNS[usize::from(*byte)];
-                for ((sum, sign), weight) in sums.iter_mut().zip(signs).zip(weights) {
-                    *sum += sign * weight;
+        let sums = simd(
+            #[inline(always)]
+            || {
+                let mut sums = [0.0f32; 8];
+                for (word, weights) in weights.as_chunks::<64>().0.iter().enumerate() {
+                    let bits = mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
+                    for (byte, weights) in bits.iter().zip(weights.as_chunks::<8>().0) {
+                        let signs = &SIGNS[usize::from(*byte)];
+                        for lane in 0..8 {
+                            sums[lane] += signs[lane] * weights[lane];
+                        }
+                    }
                 }
-            }
-        }
+                sums
+            },
+        );
         sums.iter().map(|sum| f64::from(*sum)).sum()
     }
 
     /// gradientᵢ += scale·nᵢ·r_sᵢ.
     fn add_noise(key: u64, noise: &[f32], scale: f32, gradient: &mut [f32]) {
-        for (word, (noise, gradient)) in noise.chunks_exact(64).zip(gradient.chunks_exact_mut(64)).enumerate() {
-            let bits = mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
-            for ((byte, noise), gradient) in bits.iter().zip(noise.chunks_exact(8)).zip(gradient.chunks_exact_mut(8)) {
-                let signs = &SIGNS[usize::from(*byte)];
-                for ((value, sign), noise) in gradient.iter_mut().zip(signs).zip(noise) {
-                    *value += scale * sign * noise;
+        simd(
+            #[inline(always)]
+            || {
+                for (word, (noise, gradient)) in noise.as_chunks::<64>().0.iter().zip(gradient.as_chunks_mut::<64>().0).enumerate() {
+                    let bits = mix(key ^ (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
+                    for ((byte, noise), gradient) in bits.iter().zip(noise.as_chunks::<8>().0).zip(gradient.as_chunks_mut::<8>().0) {
+                        let signs = &SIGNS[usize::from(*byte)];
+                        for lane in 0..8 {
+                            gradient[lane] += scale * signs[lane] * noise[lane];
+                        }
+                    }
                 }
-            }
-        }
+            },
+        );
     }
 
     /// ½ Σ h (θ − θ*)², and n·(θ − θ*) for the samples' own part.
     fn excess(&self) -> (f64, Vec<f32>) {
-        let mut weighted = Vec::with_capacity(SIZE);
-        let mut sums = [0.0f32; 8];
-        for (i, ((theta, optimum), (h, n))) in
-            self.theta.iter().zip(&self.optimum.1).zip(self.curvature.iter().zip(&self.noise)).enumerate()
-        {
-            let away = theta - optimum;
-            sums[i % 8] += h * away * away;
-            weighted.push(n * away);
-        }
+        let (mut weighted, mut sums) = (vec![0.0f32; SIZE], [0.0f32; 8]);
+        let [theta, optimum, curvature, noise] =
+            [&self.theta, &self.optimum.1, &self.curvature, &self.noise].map(|all| all.as_chunks::<8>().0);
+        let weighted_chunks = weighted.as_chunks_mut::<8>().0;
+        simd(
+            #[inline(always)]
+            || {
+                for i in 0..SIZE / 8 {
+                    for lane in 0..8 {
+                        let away = theta[i][lane] - optimum[i][lane];
+                        sums[lane] += curvature[i][lane] * away * away;
+                        weighted_chunks[i][lane] = noise[i][lane] * away;
+                    }
+                }
+            },
+        );
         (0.5 * sums.iter().map(|sum| f64::from(*sum)).sum::<f64>(), weighted)
     }
 
@@ -248,11 +266,18 @@ impl Trainer for Convex {
         let (correct1, correct2) = ((1.0 - beta1.powi(exponent)) as f32, (1.0 - beta2.powi(exponent)) as f32);
         let (beta1, beta2, lr, eps) = (beta1 as f32, beta2 as f32, hyper.lr as f32, hyper.eps as f32);
         let decay = 1.0 - lr * hyper.weight_decay as f32;
-        for (((theta, g), m), v) in self.theta.iter_mut().zip(&gradient).zip(&mut self.first).zip(&mut self.second) {
-            *m = beta1 * *m + (1.0 - beta1) * g;
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *theta = decay * *theta - lr * (*m / correct1) / ((*v / correct2).sqrt() + eps);
-        }
+        let (theta, first, second) = (&mut self.theta[..SIZE], &mut self.first[..SIZE], &mut self.second[..SIZE]);
+        simd(
+            #[inline(always)]
+            || {
+                for (i, &g) in gradient.iter().enumerate().take(SIZE) {
+                    let m = beta1 * first[i] + (1.0 - beta1) * g;
+                    let v = beta2 * second[i] + (1.0 - beta2) * g * g;
+                    (first[i], second[i]) = (m, v);
+                    theta[i] = decay * theta[i] - lr * (m / correct1) / ((v / correct2).sqrt() + eps);
+                }
+            },
+        );
         Ok(QueuedStep { stats: StepStats { loss, grad_norm: norm, tokens: rows, targets: rows }, losses: vec![], grad_norm: None })
     }
 

@@ -7,7 +7,7 @@ fn soon() -> Deadline {
 }
 
 fn with(plan: FaultPlan) -> Bucket {
-    Bucket::layered(Arc::new(InMemory::new()), BucketUrl::memory(), RetryPolicy::default(), plan)
+    Bucket::layered(Arc::new(InMemory::new()), BucketUrl::memory(), Layers { faults: plan, ..Layers::default() })
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
+use templar_chain_rpc::{Face, rpc::Params};
 use tokio::sync::broadcast;
 
 /// The key of `Timestamp.Now`.
@@ -51,6 +52,8 @@ pub struct Fake {
     served: Arc<Mutex<Served>>,
     heads: broadcast::Sender<u64>,
     metadata: Arc<Vec<u8>>,
+    /// A chain whose newest state is given for what is not in `storage`, and by whose functions calls are answered.
+    behind: Option<Face>,
 }
 
 /// A started server.
@@ -100,7 +103,20 @@ impl Fake {
             asked: BTreeMap::new(),
             properties: json!({}),
         };
-        Self { served: Arc::new(Mutex::new(served)), heads: broadcast::channel(1024).0, metadata: Arc::new(metadata) }
+        Self { served: Arc::new(Mutex::new(served)), heads: broadcast::channel(1024).0, metadata: Arc::new(metadata), behind: None }
+    }
+
+    /// A node with as many blocks as the chain behind `face`, whose state it serves under other metadata.
+    pub fn over(face: Face, metadata: Vec<u8>) -> Self {
+        let fake = Self { behind: Some(face.clone()), ..Self::new(1, metadata) };
+        fake.grow(1, face.chain().best().number.0, &[]);
+        fake
+    }
+
+    /// What the chain behind answers; parameters that name a block are left out by the caller.
+    fn ask_behind(&self, method: &str, params: &[Value]) -> Option<Result<Value, ErrorObjectOwned>> {
+        let answer = self.behind.as_ref()?.call(method, &Params(params.to_vec()));
+        Some(answer.map_err(|_| refusal(4003, "Client error", method)))
     }
 
     pub fn served(&self) -> MutexGuard<'_, Served> {
@@ -193,11 +209,22 @@ impl Fake {
                     "Metadata_metadata_versions" => json!(hex0x(vec![14u32, 15, 16].encode())),
                     "Metadata_metadata_at_version" => json!(hex0x(Some(self.metadata.as_ref().clone()).encode())),
                     "AccountNonceApi_account_nonce" => json!(hex0x(7u32.encode())),
-                    other => return Err(refusal(4003, "Client error", other)),
+                    other => {
+                        *self.served().asked.entry(other.to_owned()).or_default() += 1;
+                        let answer = self.ask_behind(method, &params[..2]);
+                        return answer.unwrap_or_else(|| Err(refusal(4003, "Client error", other)));
+                    }
                 }
+            }
+            "state_getKeysPaged" => {
+                state(3)?;
+                return self.ask_behind(method, &params[..3]).unwrap_or_else(|| Err(refusal(4003, "Client error", "no keys")));
             }
             "state_getStorage" => {
                 let number = state(1)?;
+                if text(0) != NOW && !self.served().storage.contains_key(&text(0)) && self.behind.is_some() {
+                    return self.ask_behind(method, &params[..1]).unwrap_or(Ok(Value::Null));
+                }
                 let served = self.served();
                 let stored = served.storage.get(&text(0)).map(hex0x);
                 json!(if text(0) == NOW { Some(hex0x(served.blocks[number as usize].time_ms.encode())) } else { stored })
@@ -208,7 +235,7 @@ impl Fake {
     }
 
     fn module(&self) -> RpcModule<Fake> {
-        const METHODS: [&str; 9] = [
+        const METHODS: [&str; 10] = [
             "chain_getBlockHash",
             "chain_getFinalizedHead",
             "chain_getHeader",
@@ -216,6 +243,7 @@ impl Fake {
             "state_getRuntimeVersion",
             "state_call",
             "state_getStorage",
+            "state_getKeysPaged",
             "system_properties",
             "rpc_methods",
         ];

@@ -8,11 +8,12 @@
 
 mod draw;
 mod scene;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
+use super::earnings::AllEarnings;
 use super::plain::Plain;
 use super::progress::Progress;
 use super::setup::Network;
@@ -114,6 +115,7 @@ struct Seen {
     evaluations: BTreeMap<Uid, PeerEvaluation>,
     weights: BTreeMap<Uid, f64>,
     penalties: BTreeMap<Uid, u64>,
+    earnings: AllEarnings,
 }
 
 impl Seen {
@@ -128,6 +130,7 @@ impl Seen {
             evaluations: progress.evaluations.clone(),
             weights: progress.weights.clone(),
             penalties: progress.penalties.iter().map(|(uid, (window, _))| (*uid, *window)).collect(),
+            earnings: progress.earnings.clone(),
         }
     }
 }
@@ -189,10 +192,10 @@ impl Live {
 static ALTERNATE: AtomicBool = AtomicBool::new(false);
 
 /// The alternate screen, for as long as this lives.
-struct Screen;
+pub(crate) struct Screen;
 
 impl Screen {
-    fn enter() -> io::Result<Self> {
+    pub(crate) fn enter() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
@@ -208,7 +211,7 @@ impl Screen {
         Ok(screen)
     }
 
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         ALTERNATE.load(Ordering::SeqCst)
     }
 }

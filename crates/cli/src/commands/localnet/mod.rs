@@ -7,21 +7,26 @@
 pub mod adversary;
 mod calibrate;
 mod children;
-mod live;
+mod earnings;
+mod join;
+pub(crate) mod live;
 mod plain;
 mod progress;
 mod report;
+mod roles;
 mod setup;
 
 use super::engine::args::EngineFlags;
 use crate::signals::{StopReason, wait_for_stop};
 use children::Children;
 use clap::Args;
+use earnings::Following;
 use live::View;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use progress::Progress;
-pub use setup::{Known, known};
+pub use setup::{Known, NETUID, known};
 use setup::{Network, Plan};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -29,7 +34,7 @@ use std::time::{Duration, Instant};
 /// How often the journals are read.
 const REFRESH: Duration = Duration::from_millis(100);
 
-/// Runs a whole network on this machine: a chain, a store, miners and validators.
+/// Runs a whole network on this machine: a chain, a store, miners and validators. With --join, adds a miner to one.
 #[derive(Clone, Debug, Args)]
 pub struct LocalnetArgs {
     /// Number of miners [default: 3].
@@ -53,9 +58,20 @@ pub struct LocalnetArgs {
     /// A model directory, ours or Hugging Face's, to go on from: its parameters, its tokenizer and, without --model, its sizes.
     #[arg(long, value_name = "DIR")]
     start_from: Option<PathBuf>,
-    /// Where everything is kept; a directory of an earlier run is resumed.
-    #[arg(long, value_name = "DIR", default_value = "localnet")]
-    dir: PathBuf,
+    /// Where everything is kept; a directory of an earlier run is resumed [default: localnet, with --join localnet-joined].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Add a miner to a local network that runs: the endpoint of its chain.
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        conflicts_with_all = ["miners", "validators", "data", "data_limit", "model", "start_from", "inner_steps", "adversaries", "paced"]
+    )]
+    join: Option<String>,
+    /// The address of this machine at which chain and store listen and others find them [default: 127.0.0.1; with --join the address that
+    /// leads to the endpoint].
+    #[arg(long, value_name = "IP")]
+    listen: Option<IpAddr>,
     /// Inner steps in a window [default: measured on this machine].
     #[arg(long, value_name = "N")]
     inner_steps: Option<usize>,
@@ -90,7 +106,10 @@ impl LocalnetArgs {
             ));
         }
         let runtime = crate::runtime()?;
-        let code = runtime.block_on(self.run_network());
+        let code = match self.join.clone() {
+            Some(endpoint) => runtime.block_on(join::run(&self, &endpoint)),
+            None => runtime.block_on(self.run_network()),
+        };
         runtime.shutdown_background();
         code
     }
@@ -103,7 +122,11 @@ impl LocalnetArgs {
             network = preparing => network.into_diagnostic()??,
             reason = wait_for_stop(false) => return Ok(reason.into_diagnostic()?.exit_code()),
         };
-        let mut children = Children::new(&network, !self.no_restart, self.engine.divided(network.nodes.len()).words());
+        if !network.chain.ip().is_loopback() {
+            let host = network.chain.ip();
+            eprintln!("warning: {host} is not loopback: whoever reaches it may read this network, join it and spend its faucet");
+        }
+        let mut children = Children::new(&network.dir, !self.no_restart);
         let mut progress = Progress::new(&network);
         let mut view = View::choose(self.json, &network, self.windows, begun);
         if let Some(who) = adversary::introduction(&network.nodes) {
@@ -116,7 +139,7 @@ impl LocalnetArgs {
         };
         view.finish(&progress);
         let weights = match &ended {
-            Ok(None) => report::chain_weights(&network).await,
+            Ok(None) => report::last_look(&network, &mut progress).await,
             _ => Ok(Default::default()),
         };
         children.stop().await;
@@ -141,11 +164,15 @@ async fn watch(
     begun: Instant,
 ) -> miette::Result<()> {
     view.show(progress);
-    children.start_services().await?;
+    roles::start_services(network, children).await?;
     network.push_data().await?;
-    children.start_nodes().await?;
+    roles::start_nodes(network, &args.engine.divided(network.nodes.len()).words(), children)?;
+    let mut earnings = Following::begin(&network.chain_url())?;
     loop {
         progress.read(begun).into_diagnostic().wrap_err("a journal cannot be read")?;
+        if let Some(news) = earnings.news() {
+            progress.earnings = news;
+        }
         view.show(progress);
         if args.windows.is_some_and(|windows| progress.finished(windows)) {
             return Ok(());

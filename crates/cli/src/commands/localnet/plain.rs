@@ -1,5 +1,6 @@
 //! The network as plain lines: one for each window, for logs and pipes.
 
+use super::earnings;
 use super::progress::{Progress, WindowProgress};
 use super::setup::Network;
 use templar_gauntlet::Penalty;
@@ -71,16 +72,19 @@ fn list(uids: &[Uid]) -> String {
     if uids.is_empty() { "nobody".into() } else { uids.iter().map(Uid::to_string).collect::<Vec<_>>().join(",") }
 }
 
-/// The last words: what was reached and how to go on.
+/// The last words: who has and earns what, what was reached and how to go on.
 pub fn farewell(network: &Network, progress: &Progress, interrupted: bool) {
     let dir = network.dir.display();
     let windows = match progress.counted().count() {
         1 => "1 window".to_owned(),
         many => format!("{many} windows"),
     };
+    let accounts = earnings::table(&earnings::accounts(progress));
     if interrupted {
+        eprint!("{accounts}");
         eprintln!("stopped after {windows}; run the same command again to resume in {dir}");
     } else {
+        print!("{accounts}");
         println!("{windows} done; everything is in {dir}");
         // As this command was called, so that the line works where the binary is in no search path.
         let program = std::env::args().next().unwrap_or_else(|| "templar".into());

@@ -1,5 +1,6 @@
 //! The state of a local network as its journals tell it.
 
+use super::earnings::AllEarnings;
 use super::setup::Network;
 use std::collections::BTreeMap;
 use std::io;
@@ -50,6 +51,8 @@ pub struct Progress {
     pub penalties: BTreeMap<Uid, (u64, Vec<Penalty>)>,
     /// The last weights that a validator set.
     pub weights: BTreeMap<Uid, f64>,
+    /// What the chain says of all neurons, also of those that joined from elsewhere; empty until it was first read.
+    pub earnings: AllEarnings,
     /// Entropy of the held-out text under its own unigram distribution, nats per token.
     pub unigram_entropy: f64,
     /// Time from the start of the command to the first outer step.
@@ -75,6 +78,7 @@ impl Progress {
             evaluations: BTreeMap::new(),
             penalties: BTreeMap::new(),
             weights: BTreeMap::new(),
+            earnings: AllEarnings::new(),
             unigram_entropy: network.data.unigram_entropy,
             first_outer_step: None,
         }
@@ -91,6 +95,12 @@ impl Progress {
             }
         }
         Ok(())
+    }
+
+    /// The uids of neurons that are no node of this network: they joined from elsewhere.
+    pub fn guests(&self) -> Vec<Uid> {
+        let known = |uid: &&Uid| self.nodes.iter().any(|node| node.uid == **uid);
+        self.earnings.keys().filter(|uid| !known(uid)).copied().collect()
     }
 
     /// Takes note of what happened to a node's process.
@@ -127,9 +137,9 @@ impl Progress {
                 node.joined.get_or_insert(window.0);
                 node.message = None;
             }
-            Entry::Warning { text } => node.message = Some(text),
+            Entry::Warning { text, .. } => node.message = Some(text),
             Entry::Resync { why } => node.message = Some(format!("resync: {why}")),
-            Entry::Stopped { why } => node.message = Some(format!("stopped: {why}")),
+            Entry::Stopped { why, .. } => node.message = Some(format!("stopped: {why}")),
             _ => {}
         }
     }
@@ -186,6 +196,7 @@ pub mod made_up {
             evaluations: BTreeMap::new(),
             penalties: BTreeMap::new(),
             weights: BTreeMap::new(),
+            earnings: AllEarnings::new(),
             unigram_entropy: 3.301,
             first_outer_step: None,
         }

@@ -1,5 +1,6 @@
 //! The report that `--json` ends with.
 
+use super::earnings::{self, Account};
 use super::progress::Progress;
 use super::setup::{NETUID, Network};
 use miette::IntoDiagnostic;
@@ -30,6 +31,8 @@ pub struct Report {
     windows: Vec<WindowReport>,
     /// The miners' shares of the leader's weights on the chain.
     weights: BTreeMap<Uid, f64>,
+    /// What every neuron has and earns, by uid.
+    nodes: Vec<Account>,
     /// The attackers and their attacks.
     attackers: BTreeMap<Uid, &'static str>,
     first_outer_step_s: Option<f64>,
@@ -59,6 +62,7 @@ impl Report {
         Self {
             windows: windows.collect(),
             weights,
+            nodes: earnings::accounts(progress),
             attackers: network.nodes.iter().filter_map(|node| Some((node.uid, node.adversary.as_ref()?.kind))).collect(),
             first_outer_step_s: progress.first_outer_step.map(|time| time.as_secs_f64()),
             elapsed_s: begun.elapsed().as_secs_f64(),
@@ -67,12 +71,14 @@ impl Report {
     }
 }
 
-/// The weights that the leader has on the chain, as shares that sum to 1.
+/// The last look at the chain: what everybody earns goes into `progress`; the weights that the leader has set, as shares that sum to 1, are
+/// given.
 ///
 /// # Errors
 /// The chain does not answer.
-pub async fn chain_weights(network: &Network) -> miette::Result<BTreeMap<Uid, f64>> {
+pub async fn last_look(network: &Network, progress: &mut Progress) -> miette::Result<BTreeMap<Uid, f64>> {
     let chain = Subtensor::new(network.chain_url().parse().into_diagnostic()?);
+    progress.earnings = earnings::read(&chain).await?;
     let rows = chain.weights(NETUID, At::Best).await.into_diagnostic()?;
     let row = rows.into_iter().find(|(uid, _)| *uid == Uid(0)).map(|(_, row)| row).unwrap_or_default();
     let total: f64 = row.iter().map(|(_, weight)| f64::from(*weight)).sum();

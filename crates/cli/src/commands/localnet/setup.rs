@@ -7,7 +7,7 @@ use super::adversary::{self, Adversaries, Role};
 use super::calibrate;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use templar_chain::{GenesisConfig, GenesisNeuron, SubnetRules};
 use templar_data::{DataManifest, Input, PrepareOptions, Tokenizer};
@@ -17,7 +17,7 @@ use templar_protocol::hparams::Hparams;
 use templar_protocol::{AccountId, Netuid, Uid};
 use templar_s3::AccessFile;
 use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
-use templar_wallet::{Signer, WalletDir};
+use templar_wallet::{KeyType, Signer, WalletDir, WalletKey};
 
 /// The subnet of a local network: the reference's on the main network.
 pub const NETUID: Netuid = Netuid(3);
@@ -30,6 +30,10 @@ const HELD_OUT_SHARE: f64 = 0.02;
 /// Stake of the first validator, rao; each further one has a tenth less.
 const LEADER_STAKE: u64 = 10_000_000_000_000;
 const FUNDS: u64 = 1_000_000_000_000;
+/// The account from which a joiner takes what its registration costs: the development key that everybody knows.
+pub const FAUCET: &str = "//Alice";
+/// What is in it, rao: many registrations, and less than the least stake of a validator, so that no permit can be had for it.
+const FAUCET_FUNDS: u64 = 100_000_000_000;
 /// The handbook: the text for machines without any Rust sources.
 const HANDBOOK: &[(&str, &str)] = &[
     ("README.md", include_str!("../../../../../README.md")),
@@ -49,12 +53,19 @@ struct Config {
     chain_port: u16,
     store_port: u16,
     paced: bool,
+    /// Where chain and store listen, and others find them.
+    #[serde(default = "loopback", skip_serializing_if = "IpAddr::is_loopback")]
+    host: IpAddr,
     /// The model directory that the run starts from. It is kept for a start that was interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start_from: Option<PathBuf>,
     /// Attacking miners, whose uids come after the honest ones'.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     adversaries: Vec<Adversaries>,
+}
+
+fn loopback() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
 }
 
 impl Config {
@@ -130,7 +141,7 @@ pub fn known(dir: &Path) -> miette::Result<Option<Known>> {
     let failed = || format!("the network in {} cannot be read", dir.display());
     let text = std::fs::read(&path).into_diagnostic().wrap_err_with(failed)?;
     let config: Config = serde_json::from_slice(&text).into_diagnostic().wrap_err_with(failed)?;
-    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let local = |port| SocketAddr::from((config.host, port));
     Ok(Some(Known {
         dir: dir.to_owned(),
         chain: local(config.chain_port),
@@ -151,7 +162,7 @@ impl Plan {
     /// # Errors
     /// The data is missing or too small, the disk refuses, the directory holds another network.
     pub fn prepare(&self) -> miette::Result<Network> {
-        let dir = &self.args.dir;
+        let dir = self.args.dir.as_deref().unwrap_or(Path::new("localnet"));
         let failed = || format!("the directory {} cannot be prepared", dir.display());
         std::fs::create_dir_all(dir).into_diagnostic().wrap_err_with(failed)?;
         let dir = dir.canonicalize().into_diagnostic().wrap_err_with(failed)?;
@@ -175,7 +186,8 @@ impl Plan {
                 dir.display()
             ));
         }
-        let [chain_port, store_port] = free_ports()?;
+        let host = checked_host(self.args.listen.unwrap_or_else(loopback))?;
+        let [chain_port, store_port] = free_ports(host)?;
         let config = Config {
             version: 1,
             miners: self.args.miners.unwrap_or(3),
@@ -183,6 +195,7 @@ impl Plan {
             chain_port,
             store_port,
             paced: self.args.paced,
+            host,
             start_from: self.args.start_from.as_deref().map(absolute).transpose()?,
             adversaries: adversary::merged(&self.args.adversaries),
         };
@@ -217,6 +230,9 @@ impl Plan {
         if !args.adversaries.is_empty() && adversary::merged(&args.adversaries) != config.adversaries {
             let were: Vec<String> = config.adversaries.iter().map(|kind| format!("{}={}", kind.kind, kind.count)).collect();
             return Err(other("--adversary", if were.is_empty() { "not at all".into() } else { were.join(" and ") }));
+        }
+        if args.listen.is_some_and(|host| host != config.host) {
+            return Err(other("--listen", config.host.to_string()));
         }
         if args.paced && !config.paced {
             return Err(other("the wall clock,", "not with --paced".into()));
@@ -266,7 +282,7 @@ impl Plan {
             name,
             adversary,
         });
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let local = |port| SocketAddr::from((config.host, port));
         Ok(Network {
             chain: local(config.chain_port),
             store: local(config.store_port),
@@ -415,6 +431,7 @@ fn make_genesis(dir: &Path, config: &Config, accounts: &[AccountId]) -> miette::
     let mut genesis = GenesisConfig::new(NETUID);
     genesis.rules = SubnetRules { max_allowed_validators: config.validators as u16, ..SubnetRules::default() };
     genesis.accounts = accounts.iter().map(|account| (*account, FUNDS)).collect();
+    genesis.accounts.push((WalletKey::from_uri(FAUCET, KeyType::Sr25519).into_diagnostic()?.account(), FAUCET_FUNDS));
     genesis.neurons = accounts
         .iter()
         .zip(node_names(config))
@@ -429,12 +446,33 @@ fn make_genesis(dir: &Path, config: &Config, accounts: &[AccountId]) -> miette::
     genesis.write(&dir.join("genesis.json")).into_diagnostic()
 }
 
-/// Two different ports that are free now: both are held while they are chosen.
-fn free_ports() -> miette::Result<[u16; 2]> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic().wrap_err("no port is free on the loopback interface");
-    let port = |listener: &TcpListener| Ok::<u16, miette::Report>(listener.local_addr().into_diagnostic()?.port());
-    let (first, second) = (bind()?, bind()?);
-    Ok([port(&first)?, port(&second)?])
+/// An address that others can be told.
+///
+/// # Errors
+/// It stands for all addresses of the machine, which is none that others could ask at.
+pub fn checked_host(host: IpAddr) -> miette::Result<IpAddr> {
+    if host.is_unspecified() || host.is_multicast() {
+        return Err(miette!(
+            help = "name one address of this machine that the others can reach",
+            "--listen {host} is no machine's address"
+        ));
+    }
+    Ok(host)
+}
+
+/// Ports of `host` that differ and are free now: all are held while they are chosen.
+///
+/// # Errors
+/// The address is none of this machine.
+pub fn free_ports<const N: usize>(host: IpAddr) -> miette::Result<[u16; N]> {
+    let held: Vec<TcpListener> = (0..N)
+        .map(|_| TcpListener::bind((host, 0)))
+        .collect::<Result<_, _>>()
+        .into_diagnostic()
+        .wrap_err_with(|| format!("no port is free at {host}; is it an address of this machine?"))?;
+    let ports: Vec<u16> =
+        held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<std::io::Result<_>>().into_diagnostic()?;
+    Ok(ports.try_into().expect("as many as were held"))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> miette::Result<()> {

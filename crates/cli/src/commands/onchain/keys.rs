@@ -3,16 +3,19 @@
 use super::{ActFlags, ReadFlags, Summary, coldkey_of, hotkey_of};
 use crate::commands::wallet::flags::WalletFlags;
 use clap::Args;
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 use serde_json::{Map, json};
-use templar_chain::Wait;
+use templar_chain::{At, Chain as _, Wait};
 use templar_protocol::{AccountId, Netuid};
-use templar_subtensor::{Action, Identity};
+use templar_subtensor::{Action, ColdkeySwap, Identity, Subtensor};
 
 /// Shows the summary of `action`, has it confirmed, and does it with the wallet's coldkey.
 async fn act(flags: &ActFlags, action: Action, summary: Summary) -> miette::Result<()> {
+    act_on(&flags.connect().await?, flags, action, summary).await
+}
+
+async fn act_on(chain: &Subtensor, flags: &ActFlags, action: Action, summary: Summary) -> miette::Result<()> {
     let from = flags.coldkey()?;
-    let chain = flags.connect().await?;
     let quote = chain.quote(&from, &action).await.into_diagnostic()?;
     let summary = summary.line("network", chain.network().name()).line("coldkey", from.to_string()).quote(&quote);
     let Some(key) = flags.sign_with(&flags.wallet.coldkey_slot(), &summary)? else { return Ok(()) };
@@ -48,12 +51,19 @@ impl SwapHotkeyArgs {
     }
 }
 
-/// Schedules the move of all that belongs to the wallet's coldkey to another coldkey.
+/// Moves all that belongs to the wallet's coldkey to another coldkey, in the chain's way: scheduled by one call, or announced by one and done by a
+/// second after a delay, when this command is run again.
 #[derive(Debug, Args)]
 pub struct SwapColdkeyArgs {
     /// The address of the other coldkey.
-    #[arg(long, visible_alias = "new-coldkey-ss58", value_name = "ADDRESS")]
-    new_coldkey: AccountId,
+    #[arg(long, visible_alias = "new-coldkey-ss58", value_name = "ADDRESS", required_unless_present_any = ["clear", "dispute"])]
+    new_coldkey: Option<AccountId>,
+    /// Take the announcement back.
+    #[arg(long, conflicts_with_all = ["new_coldkey", "dispute"])]
+    clear: bool,
+    /// Freeze the account, since the announcement is somebody else's doing; only the chain's government ends that.
+    #[arg(long, conflicts_with = "new_coldkey")]
+    dispute: bool,
     #[command(flatten)]
     flags: ActFlags,
 }
@@ -62,15 +72,46 @@ impl SwapColdkeyArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// A key is missing, nobody confirms, or the chain refuses.
+    /// A key is missing, nobody confirms, the chain refuses or has no such call, or the announced move is not due yet.
     pub async fn run(self) -> miette::Result<()> {
-        let summary = Summary::of("schedule the move of everything to another coldkey; it cannot be undone by the old one once it is done");
-        let summary = summary.line("new coldkey", self.new_coldkey.to_string());
-        act(&self.flags, Action::SwapColdkey { new: self.new_coldkey }, summary).await
+        let chain = self.flags.connect().await?;
+        let (action, summary) = match self.new_coldkey {
+            Some(new) => self.step(&chain, new).await?,
+            None if self.clear => (Action::ClearColdkeySwap, Summary::of("take the announced move to another coldkey back")),
+            None => (Action::DisputeColdkeySwap, Summary::of("freeze the account until the chain's government decides")),
+        };
+        act_on(&chain, &self.flags, action, summary).await
+    }
+
+    /// What is to be done next on the way to `new`.
+    async fn step(&self, chain: &Subtensor, new: AccountId) -> miette::Result<(Action, Summary)> {
+        let swap = chain.coldkey_swap(&self.flags.coldkey()?).await.into_diagnostic()?;
+        let begin = |what: &str| Ok((Action::SwapColdkey { new }, Summary::of(what).line("new coldkey", new.to_string())));
+        match swap {
+            Some(ColdkeySwap::Announced { block, .. }) if swap.is_some_and(|swap| swap.announces(&new)) => {
+                let head = chain.head(At::Best).await.into_diagnostic()?.number;
+                if head < block {
+                    return Err(miette!(
+                        help = "run the same command again then; `templar wallet swap-check` tells the block",
+                        "the move to {new} is announced and can be done from block {block} on; this is block {head}"
+                    ));
+                }
+                let what = "move everything to the coldkey that was announced; it cannot be undone";
+                Ok((Action::FinishColdkeySwap { new }, Summary::of(what).line("new coldkey", new.to_string())))
+            }
+            Some(ColdkeySwap::Announced { .. }) => {
+                begin("announce the move of everything to this coldkey instead of the one announced before")
+            }
+            _ if chain.announces_coldkey_swaps().await.into_diagnostic()? => begin(
+                "announce the move of everything to another coldkey; until this command is run again after the chain's delay, the old one can do \
+                 nothing else",
+            ),
+            _ => begin("schedule the move of everything to another coldkey; it cannot be undone by the old one once it is done"),
+        }
     }
 }
 
-/// Shows whether a move to another coldkey is scheduled.
+/// Shows whether a move to another coldkey is scheduled or announced.
 #[derive(Debug, Args)]
 pub struct SwapCheckArgs {
     #[command(flatten)]
@@ -86,14 +127,24 @@ impl SwapCheckArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// The chain does not answer, or schedules no swaps.
+    /// The chain does not answer, or keeps no swaps.
     pub async fn run(self) -> miette::Result<()> {
         let coldkey = self.address.map_or_else(|| coldkey_of(&self.wallet), Ok)?;
         let swap = self.flags.connect().await?.coldkey_swap(&coldkey).await.into_diagnostic()?;
         match swap {
             _ if self.flags.json => println!("{}", json!({ "coldkey": coldkey, "swap": swap })),
-            Some(swap) => println!("everything of {coldkey} moves to {} in block {}", swap.new_coldkey, swap.block),
-            None => println!("nothing is scheduled for {coldkey}"),
+            Some(ColdkeySwap::Scheduled { block, new_coldkey }) => {
+                println!("everything of {coldkey} moves to {new_coldkey} in block {block}")
+            }
+            Some(ColdkeySwap::Announced { disputed: Some(block), .. }) => {
+                println!("the move of {coldkey} was disputed in block {block}: the account is frozen");
+            }
+            Some(ColdkeySwap::Announced { block, new_coldkey_hash, .. }) => {
+                println!(
+                    "{coldkey} has announced its move to the coldkey with the hash 0x{new_coldkey_hash}, which can be done from block {block} on"
+                );
+            }
+            None => println!("nothing is scheduled or announced for {coldkey}"),
         }
         Ok(())
     }

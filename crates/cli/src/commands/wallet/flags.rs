@@ -30,6 +30,11 @@ pub struct WalletFlags {
     hotkey: Option<String>,
 }
 
+/// Variables that give a wallet when no flag does, the nearest first.
+pub const WALLET_VARIABLES: [&str; 2] = ["BT_WALLET_NAME", "WALLET_NAME"];
+/// Variables that give a hotkey when no flag does, the nearest first.
+pub const HOTKEY_VARIABLES: [&str; 2] = ["BT_WALLET_HOTKEY", "WALLET_HOTKEY"];
+
 /// A flag, else the first variable that is set, else `default`.
 fn named(flag: Option<&String>, variables: [&str; 2]) -> String {
     let set = || variables.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
@@ -47,7 +52,7 @@ impl WalletFlags {
 
     /// The wallet's name.
     pub fn wallet(&self) -> String {
-        named(self.wallet.as_ref(), ["BT_WALLET_NAME", "WALLET_NAME"])
+        named(self.wallet.as_ref(), WALLET_VARIABLES)
     }
 
     /// Whether a flag names the wallet.
@@ -57,7 +62,7 @@ impl WalletFlags {
 
     /// The hotkey's name.
     pub fn hotkey(&self) -> String {
-        named(self.hotkey.as_ref(), ["BT_WALLET_HOTKEY", "WALLET_HOTKEY"])
+        named(self.hotkey.as_ref(), HOTKEY_VARIABLES)
     }
 
     /// The wallet's coldkey.
@@ -144,8 +149,11 @@ impl Table for PasswordsInArguments {
 }
 
 impl PasswordFlags {
-    /// The password of the flags, or of the environment for the key file at `path`; `None` when neither has one.
-    fn given(&self, path: &Path) -> miette::Result<Option<SecretText>> {
+    /// The password of the flags, or of the environment for the key file at `path`; `None` when neither has one. Nobody is asked.
+    ///
+    /// # Errors
+    /// A file or descriptor cannot be read, or a variable holds none.
+    pub fn given(&self, path: &Path) -> miette::Result<Option<SecretText>> {
         if let Some(password) = self.of_flags()? {
             return Ok(Some(password));
         }

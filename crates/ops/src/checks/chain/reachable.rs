@@ -38,7 +38,8 @@ mod tests {
     #[tokio::test]
     async fn fails_without_one() {
         let mut lab = Lab::new().await;
-        let chain = templar_chain::HttpChain::new("http://127.0.0.1:1").unwrap().with_persistence(std::time::Duration::ZERO);
+        let options = templar_subtensor::Options { persistence: std::time::Duration::ZERO, ..templar_subtensor::Options::default() };
+        let chain = templar_subtensor::Subtensor::with_options("ws://127.0.0.1:1".parse().unwrap(), options);
         lab.subject.chain = std::sync::Arc::new(chain);
         lab.fails(&Reachable, "did not answer").await;
     }

@@ -1,6 +1,7 @@
 //! The objects of the rounds were gathered.
 
 use crate::check::prelude::*;
+use crate::watch::measures;
 
 /// The objects of the rounds were gathered.
 pub struct Gather;
@@ -18,15 +19,12 @@ impl Check for Gather {
     }
 
     async fn run(&self, subject: &Subject) -> Outcome {
-        let windows: Vec<_> = subject.windows(10).await?.into_iter().filter(|entry| entry.manifest.is_some()).collect();
-        if windows.is_empty() {
-            return Err(skip("no window with a manifest yet"));
-        }
-        let mean = windows.iter().map(|entry| entry.gather_success).sum::<f64>() / windows.len() as f64;
-        let sentence = format!("{:.0} % of the announced objects over {} windows", 100.0 * mean, windows.len());
-        Err(if mean >= 0.85 {
+        let windows = subject.windows(10).await?;
+        let (mean, count) = measures::gather_success(&windows).ok_or_else(|| skip("no window with a manifest yet"))?;
+        let sentence = format!("{:.0} % of the announced objects over {count} windows", 100.0 * mean);
+        Err(if mean >= measures::GATHER_GOOD {
             return Ok(pass(sentence));
-        } else if mean >= 0.75 {
+        } else if mean >= measures::GATHER_LOW {
             warn(sentence)
         } else {
             fail(sentence)

@@ -1,6 +1,7 @@
 //! What a window needs fits into it.
 
 use crate::check::prelude::*;
+use crate::watch::measures;
 
 /// What a window needs fits into it.
 pub struct InTime;
@@ -20,13 +21,7 @@ impl Check for InTime {
     async fn run(&self, subject: &Subject) -> Outcome {
         let (windows, found) = (subject.windows(5).await?, subject.run().await?);
         let length = found.run.window_ms();
-        let worked = |entry: &templar_node::journal::WindowEntry| -> u64 {
-            ["look", "train", "compress", "persist", "commit", "gather", "apply", "evaluate"]
-                .iter()
-                .filter_map(|name| entry.phases_ms.get(*name))
-                .sum()
-        };
-        let most = windows.iter().map(worked).max().unwrap_or(0);
+        let most = windows.iter().map(measures::work_ms).max().unwrap_or(0);
         let sentence = format!("the longest of {} windows needed {most} ms of {length} ms", windows.len());
         Err(if most * 20 <= length * 19 {
             return Ok(pass(sentence));

@@ -1,6 +1,7 @@
 //! The loss is a number, and is not running away.
 
 use crate::check::prelude::*;
+use crate::watch::measures;
 
 /// The loss is a number, and is not running away.
 pub struct Loss;
@@ -20,19 +21,15 @@ impl Check for Loss {
 
     async fn run(&self, subject: &Subject) -> Outcome {
         let windows = subject.windows(21).await?;
-        let losses: Vec<f64> = windows.iter().filter_map(|entry| entry.training.as_ref()).map(|training| training.last_loss).collect();
-        let Some((last, before)) = losses.split_last() else { return Err(skip("no window with training yet")) };
-        if losses.iter().any(|loss| !loss.is_finite()) {
+        let trend = measures::loss_trend(&windows).ok_or_else(|| skip("no window with training yet"))?;
+        if !trend.finite {
             return Err(fail("a loss is not a number"));
         }
-        if before.len() < 3 {
-            return Err(skip(format!("{} losses are too few to judge", losses.len())));
+        if trend.before < 3 {
+            return Err(skip(format!("{} losses are too few to judge", trend.before + 1)));
         }
-        let mean = before.iter().sum::<f64>() / before.len() as f64;
-        // At least a hundredth, so that a run of equal losses does not make the smallest rise an alarm.
-        let deviation = (before.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / before.len() as f64).sqrt().max(0.01);
-        let sentence = format!("the last loss is {last:.3}, before {mean:.3} ± {deviation:.3}");
-        if *last <= mean + 3.0 * deviation { Ok(pass(sentence)) } else { Err(fail(sentence)) }
+        let sentence = format!("the last loss is {:.3}, before {:.3} ± {:.3}", trend.last, trend.mean, trend.deviation);
+        if trend.runs_away() { Err(fail(sentence)) } else { Ok(pass(sentence)) }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod loss;
 pub mod outer_steps;
 pub mod present;
 pub mod steps;
+pub mod upload_forecast;
 pub mod upload_margin;
 pub mod version;
 pub mod warnings;

@@ -1,6 +1,7 @@
 //! θ moves in nearly every window.
 
 use crate::check::prelude::*;
+use crate::watch::measures;
 
 /// θ moves in nearly every window.
 pub struct OuterSteps;
@@ -19,7 +20,7 @@ impl Check for OuterSteps {
 
     async fn run(&self, subject: &Subject) -> Outcome {
         let windows = subject.windows(10).await?;
-        let missed = windows.iter().filter(|entry| !entry.stepped).count();
+        let missed = measures::missed_steps(&windows);
         let sentence = format!("{missed} of {} windows without a step", windows.len());
         Err(match missed {
             0 => return Ok(pass(sentence)),

@@ -1,6 +1,7 @@
 //! Miners take all inner steps of a window.
 
 use crate::check::prelude::*;
+use crate::watch::measures;
 
 /// Miners take all inner steps of a window.
 pub struct Steps;
@@ -21,11 +22,8 @@ impl Check for Steps {
     async fn run(&self, subject: &Subject) -> Outcome {
         let (windows, found) = (subject.windows(10).await?, subject.run().await?);
         let plan = found.run.hparams().inner_steps as f64;
-        let steps: Vec<u32> =
-            windows.iter().filter_map(|entry| entry.training.as_ref()).map(|training| training.steps).filter(|steps| *steps > 0).collect();
-        let Some(least) = steps.iter().min() else { return Err(skip("no window with training yet")) };
-        let mean = steps.iter().map(|steps| f64::from(*steps)).sum::<f64>() / steps.len() as f64;
-        let sentence = format!("{mean:.1} of {plan} steps on average over {} windows, at least {least}", steps.len());
+        let (mean, least, count) = measures::inner_steps(&windows).ok_or_else(|| skip("no window with training yet"))?;
+        let sentence = format!("{mean:.1} of {plan} steps on average over {count} windows, at least {least}");
         Err(if mean >= plan {
             return Ok(pass(sentence));
         } else if mean >= plan * 2.0 / 3.0 {

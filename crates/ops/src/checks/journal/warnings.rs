@@ -24,7 +24,7 @@ impl Check for Warnings {
         let warnings: Vec<&String> = recent
             .iter()
             .filter_map(|line| match &line.entry {
-                Entry::Warning { text } => Some(text),
+                Entry::Warning { text, .. } => Some(text),
                 _ => None,
             })
             .collect();
@@ -51,7 +51,7 @@ mod tests {
     #[tokio::test]
     async fn warns_when_loud() {
         let mut lab = Lab::new().await;
-        (0..9).for_each(|count| lab.journal(count, Entry::Warning { text: format!("complaint {count}") }));
+        (0..9).for_each(|count| lab.journal(count, Entry::Warning { kind: String::new(), text: format!("complaint {count}") }));
         lab.warns(&Warnings, "complaint 8").await;
     }
 }

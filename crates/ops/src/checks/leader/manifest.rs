@@ -22,13 +22,13 @@ impl Check for Manifest {
     }
 
     async fn run(&self, subject: &Subject) -> Outcome {
-        let (bucket, found, now, key) = (subject.own_bucket()?, subject.run().await?, subject.window().await?, subject.key().await?);
+        let (bucket, found, now, hotkey) = (subject.own_bucket()?, subject.run().await?, subject.window().await?, subject.hotkey().await?);
         // The window before the last one is decided in any case.
         let due = Window(now.0.saturating_sub(2)).max(found.run.descriptor.start_window);
         let name = names::manifest(due, 0);
         let bytes = bucket.get(&name, Decision::BYTES_MAX, subject.deadline()).await.map_err(|error| fail(error.to_string()))?;
         let opened = signed::open::<Decision>(&bytes).map_err(|error| fail(format!("{name} does not count: {error}")))?;
-        if opened.signer != key.public() || opened.message.run != found.run.id {
+        if opened.signer != hotkey || opened.message.run != found.run.id {
             return Err(fail(format!("{name} is of another run, or signed by another key")));
         }
         Ok(pass(format!("{name} accepts {} miners", opened.message.accepted.len())))

@@ -1,8 +1,10 @@
 //! The residual is finite, not absurdly large, and of a recent window.
 
 use crate::check::prelude::*;
+use templar_node::journal::WindowEntry;
 use templar_node::recipe;
 use templar_node::state::StateDir;
+use templar_protocol::Window;
 
 /// The largest state that is loaded for a check.
 const BYTES_MAX: u64 = 1 << 30;
@@ -28,8 +30,11 @@ impl Check for Residual {
     async fn run(&self, subject: &Subject) -> Outcome {
         let (found, dir, now) = (subject.run().await?, subject.state_dir()?, subject.window().await?);
         let config = recipe::llama(found.run.hparams(), None).map_err(|error| Missing::new(error.to_string(), "run.hyper_parameters"))?;
-        if !dir.is_dir() || found.run.hparams().model.parameter_count().saturating_mul(12) > BYTES_MAX {
-            return Err(skip("there is no private state yet, or it is too large to be loaded for a check"));
+        if !dir.is_dir() {
+            return Err(skip("there is no private state yet"));
+        }
+        if found.run.hparams().model.parameter_count().saturating_mul(12) > BYTES_MAX {
+            return of_journal(subject.windows(OLD as usize).await?, now);
         }
         let loading = tokio::task::spawn_blocking(move || StateDir::open(&dir)?.load(&config.params(), &found.run.id));
         let loaded = loading.await.map_err(|error| fail(format!("loading broke down: {error}")))?;
@@ -51,10 +56,37 @@ impl Check for Residual {
     }
 }
 
+/// What the miner itself has measured of a residual that is too large to be loaded for a check.
+fn of_journal(windows: Vec<WindowEntry>, now: Window) -> Outcome {
+    let trained = windows.iter().rev().find_map(|entry| Some((entry.window, entry.training.as_ref()?)));
+    let Some((window, training)) = trained else { return Err(skip("no window with training yet")) };
+    if training.residual_not_finite > 0 {
+        return Err(fail(format!(
+            "{} values of the residual are not finite, as the miner says of window {window}",
+            training.residual_not_finite
+        )));
+    }
+    let (norm, age) = (training.residual_norm, now.0.saturating_sub(window.0));
+    let sentence = format!("norm {norm:.3}, largest value {:.3e}, {age} windows old, as the miner says", training.residual_largest);
+    if age > OLD { Err(warn(sentence)) } else { Ok(pass(sentence).with("norm", norm).with("age_windows", age)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lab::*;
+
+    #[test]
+    fn a_large_residual_is_judged_by_the_miners_own_word() {
+        let window = |not_finite| {
+            let training = templar_node::journal::TrainingEntry { residual_not_finite: not_finite, ..Default::default() };
+            vec![WindowEntry { window: Window(7), training: Some(training), ..WindowEntry::default() }]
+        };
+        assert!(of_journal(window(0), Window(9)).is_ok());
+        assert!(of_journal(window(3), Window(9)).unwrap_err().sentence.contains("3 values of the residual are not finite"));
+        assert_eq!(of_journal(window(0), Window(99)).unwrap_err().verdict, crate::check::Verdict::Warn);
+        assert_eq!(of_journal(vec![], Window(9)).unwrap_err().verdict, crate::check::Verdict::Skip);
+    }
 
     #[tokio::test]
     async fn passes_when_finite() {

@@ -26,7 +26,7 @@ impl Check for Running {
         }
         let tail = subject.journal().await?;
         let stopped = tail.lines.iter().rev().find_map(|line| match &line.entry {
-            Entry::Stopped { why } => Some(why.clone()),
+            Entry::Stopped { why, .. } => Some(why.clone()),
             _ => None,
         });
         Err(fail(format!(
@@ -53,7 +53,7 @@ mod tests {
     #[tokio::test]
     async fn fails_when_it_has_ended() {
         let mut lab = Lab::new().await;
-        lab.journal(9, Entry::Stopped { why: "out of coffee".into() });
+        lab.journal(9, Entry::Stopped { kind: String::new(), why: "out of coffee".into() });
         lab.fails(&Running, "the last one ended: out of coffee").await;
     }
 }

@@ -6,6 +6,7 @@ pub mod anonymous_write;
 pub mod create_once;
 pub mod delete;
 pub mod download_rate;
+pub mod endpoints;
 pub mod list;
 pub mod multipart;
 pub mod own_objects;

@@ -18,7 +18,7 @@ impl Check for ReadByPeers {
     }
 
     async fn run(&self, subject: &Subject) -> Outcome {
-        let hotkey = subject.key().await.ok().map(|key| key.public());
+        let hotkey = subject.hotkey().await.ok();
         let committed = match (subject.commitments().await, hotkey) {
             (Ok(commitments), Some(hotkey)) => commitments.get(&hotkey).and_then(|commitment| peer_url(&commitment.data)),
             _ => None,

@@ -26,9 +26,10 @@ const ALARM: Style = Style::new().bold().fg(Color::White).bg(Color::Red);
 /// Draws the network on the whole of `area`.
 pub fn draw(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     let said = scene.messages();
+    let guests = scene.progress.guests().len();
     let wanted = Wanted {
-        miners: scene.progress.nodes.iter().filter(|node| !node.validates).count(),
-        nodes: scene.progress.nodes.len(),
+        miners: scene.progress.nodes.iter().filter(|node| !node.validates).count() + guests,
+        nodes: scene.progress.nodes.len() + guests,
         messages: said.len(),
         news: said.iter().filter(|message| message.3).count(),
         windows: scene.progress.windows.len(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::super::earnings::Earnings;
 use super::super::progress::{Progress, made_up};
 use super::draw::draw;
 use super::scene::{Agreement, Scene, Setting};
@@ -32,6 +33,8 @@ fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {
         tokens_s: 15_170.0 - 300.0 * f64::from(uid),
         gradient_norm: 0.912,
         residual_norm: 1.84,
+        residual_largest: 0.02,
+        residual_not_finite: 0,
         object_bytes: 61_440,
         upload_margin_ms: Some(1720),
         learning_rate: 4e-3,
@@ -56,6 +59,7 @@ fn entry(number: u64, uid: u16, miners: u16) -> WindowEntry {
         phases_ms: phases.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect(),
         host_bytes: 187_000_000 + u64::from(uid) * 1_000_000,
         store_bytes: [1_200_000 * (number + 1), 61_440 * (number + 1)],
+        ..WindowEntry::default()
     }
 }
 
@@ -74,6 +78,15 @@ fn evaluation(uid: u16) -> PeerEvaluation {
     }
 }
 
+fn earnings(uid: u16, miners: u16) -> Earnings {
+    if uid == 0 {
+        return Earnings { stake_rao: 10_000_000_000_000, dividends: 1.0, emission_rao: 4_100_000_000, ..Earnings::default() };
+    }
+    let share = 1.0 / f64::from(miners);
+    let emission_rao = 4_100_000_000 / u64::from(miners);
+    Earnings { stake_rao: 12 * emission_rao, incentive: share, emission_rao, ..Earnings::default() }
+}
+
 /// A network of `miners` miners that has ended `windows` windows.
 fn lived(miners: u16, windows: u64) -> Progress {
     let mut progress = made_up::network(miners);
@@ -88,6 +101,7 @@ fn lived(miners: u16, windows: u64) -> Progress {
     }
     progress.evaluations = (1..=miners).map(|uid| (Uid(uid), evaluation(uid))).collect();
     progress.weights = (1..=miners).map(|uid| (Uid(uid), 1.0 / f64::from(miners))).collect();
+    progress.earnings = (0..=miners).map(|uid| (Uid(uid), earnings(uid, miners))).collect();
     progress
 }
 
@@ -121,6 +135,17 @@ fn an_attacker_is_seen_with_what_it_is_penalised_for() {
     progress.penalties.insert(Uid(3), (12, vec![penalty]));
     let screen = screen(&progress, 160, 40);
     assert!(screen.contains("penalty") && screen.contains("sign-flip-0") && screen.contains("harmful in 12"), "{screen}");
+}
+
+#[test]
+fn who_joined_from_elsewhere_is_shown_by_what_the_chain_and_the_validator_say() {
+    let mut progress = lived(3, 13);
+    progress.nodes.pop();
+    let screen = screen(&progress, 160, 40);
+    let joined: Vec<&str> = screen.lines().filter(|line| line.contains("(joined)")).collect();
+    assert_eq!(joined.len(), 2, "{screen}");
+    assert!(joined[0].contains("0.333") && joined[0].ends_with("late"), "{screen}");
+    assert!(joined[1].starts_with("(joined) 3") && joined[1].contains("1.367"), "{screen}");
 }
 
 fn troubled() -> Progress {

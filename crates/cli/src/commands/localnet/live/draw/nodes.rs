@@ -1,5 +1,6 @@
 //! The tables of miners and of nodes.
 
+use super::super::super::earnings::Earnings;
 use super::super::super::progress::NodeProgress;
 use super::super::scene::{Scene, shares};
 use super::super::table::{self, Column};
@@ -10,14 +11,18 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use templar_node::journal::{PeerEvaluation, TrainingEntry, WindowEntry};
+use templar_protocol::Uid;
 
 /// From this width on, the phases are drawn as a bar, too.
 const BAR_FROM: u16 = 110;
 const BAR_WIDTH: f64 = 30.0;
+/// The name of a node that is not one of this network's own.
+const GUEST: &str = "(joined)";
 
 /// What is shown of a miner.
 struct Row<'a> {
-    node: &'a NodeProgress,
+    uid: Uid,
+    name: Line<'static>,
     training: Option<&'a TrainingEntry>,
     evaluation: Option<&'a PeerEvaluation>,
     weight: Option<f64>,
@@ -26,21 +31,26 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(scene: &Scene<'a>, node: &'a NodeProgress) -> Self {
-        let training = node.last.as_ref().and_then(|last| last.training.as_ref());
-        let evaluation = scene.progress.evaluations.get(&node.uid);
-        let weight = scene.progress.weights.get(&node.uid).copied();
-        Self { node, training, evaluation, weight, fate: scene.fate(node.uid), penalty: scene.penalty(node.uid) }
+    /// A miner of this network, or one that joined from elsewhere, whose journal is not here.
+    fn new(scene: &Scene<'a>, uid: Uid, node: Option<&'a NodeProgress>) -> Self {
+        let training = node.and_then(|node| node.last.as_ref()?.training.as_ref());
+        let evaluation = scene.progress.evaluations.get(&uid);
+        let weight = scene.progress.weights.get(&uid).copied();
+        let name = match node {
+            Some(node) => Line::styled(node.name.clone(), if node.attacks { BAD } else { Style::new() }),
+            None => Line::styled(GUEST, DIM),
+        };
+        Self { uid, name, training, evaluation, weight, fate: scene.fate(uid), penalty: scene.penalty(uid) }
     }
 }
 
 /// Draws the miners: their losses, how a validator rates them, and what became of their last object.
 pub fn miners(scene: &Scene, area: Rect, buffer: &mut Buffer) {
-    let miners = scene.progress.nodes.iter().filter(|node| !node.validates);
-    let row = |node| Row::new(scene, node);
-    let count = miners.clone().count();
-    let rows: Vec<Row> = miners.take(usize::from(area.height)).map(row).collect();
-    table::draw(miner_columns(&rows), count, area, buffer);
+    let own = scene.progress.nodes.iter().filter(|node| !node.validates).map(|node| (node.uid, Some(node)));
+    let all: Vec<_> = own.chain(scene.progress.guests().into_iter().map(|uid| (uid, None))).collect();
+    let shown = all.iter().take(usize::from(area.height));
+    let rows: Vec<Row> = shown.map(|(uid, node)| Row::new(scene, *uid, *node)).collect();
+    table::draw(miner_columns(&rows), all.len(), area, buffer);
 }
 
 fn miner_columns(rows: &[Row]) -> Vec<Column> {
@@ -50,10 +60,10 @@ fn miner_columns(rows: &[Row]) -> Vec<Column> {
     let pair = |pair: [f64; 2]| format!("{:.3}→{:.3}", pair[0], pair[1]);
     let scores = rows.iter().map(|row| score(row.evaluation)).collect();
     let fates = rows.iter().map(|row| fate(row.fate.as_ref())).collect();
-    let names = rows.iter().map(|row| Line::styled(row.node.name.clone(), if row.node.attacks { BAD } else { Style::new() })).collect();
+    let names = rows.iter().map(|row| row.name.clone()).collect();
     let penalties = rows.iter().map(|row| row.penalty.clone().map_or_else(|| Line::from("-"), |what| Line::styled(what, BAD))).collect();
     let mut columns = vec![
-        Column::right(0, "uid", column(&|row| row.node.uid.to_string())),
+        Column::right(0, "uid", column(&|row| row.uid.to_string())),
         Column::left(0, "miner", names),
         Column::left(4, "loss", trained(&|t| pair([t.entry_loss, t.last_loss]))),
         Column::right(7, "tok/s", trained(&|t| text::count(t.tokens_s))),
@@ -98,13 +108,19 @@ fn fate(fate: Option<&(String, bool)>) -> Line<'static> {
     }
 }
 
-/// Draws the processes: where they are, what they use and what their last window's time went into.
+/// Draws the nodes: where they are, what they have and earn, what they use and what their last window's time went into.
 pub fn nodes(scene: &Scene, area: Rect, buffer: &mut Buffer) {
-    let count = scene.progress.nodes.len();
-    let nodes = &scene.progress.nodes[..count.min(usize::from(area.height))];
+    let own = scene.progress.nodes.iter().map(|node| (node.uid, Line::from(node.name.clone()), node.last.as_ref()));
+    let guests = scene.progress.guests().into_iter().map(|uid| (uid, Line::styled(format!("{GUEST} {uid}"), DIM), None));
+    let mut nodes: Vec<(Uid, Line<'static>, Option<&WindowEntry>)> = own.chain(guests).collect();
+    let count = nodes.len();
+    nodes.truncate(usize::from(area.height));
     let newest = scene.newest().map(|(number, _)| number);
     let column = |cell: &dyn Fn(&WindowEntry) -> Line<'static>| -> Vec<Line<'static>> {
-        nodes.iter().map(|node| node.last.as_ref().map_or_else(|| Line::from("-"), cell)).collect()
+        nodes.iter().map(|(_, _, last)| last.map_or_else(|| Line::from("-"), cell)).collect()
+    };
+    let earned = |write: &dyn Fn(&Earnings) -> String| -> Vec<Line<'static>> {
+        nodes.iter().map(|(uid, ..)| Line::from(optional(scene.progress.earnings.get(uid), write))).collect()
     };
     let window = |entry: &WindowEntry| {
         // A node that has not ended the window before the newest is behind the others.
@@ -113,14 +129,17 @@ pub fn nodes(scene: &Scene, area: Rect, buffer: &mut Buffer) {
     };
     let phases = |entry: &WindowEntry| phases(entry, area.width >= BAR_FROM);
     let columns = vec![
-        Column::left(0, "node", nodes.iter().map(|node| Line::from(node.name.clone())).collect()),
+        Column::left(0, "node", nodes.iter().map(|(_, name, _)| name.clone()).collect()),
         Column::right(1, "window", column(&window)),
-        Column::right(5, "step", column(&|entry| Line::from(entry.global_step.to_string()))),
-        Column::left(6, "θ", column(&|entry| Line::from(entry.state_digest.short()))),
-        Column::right(2, "memory", column(&|entry| Line::from(text::short_bytes(entry.host_bytes)))),
-        Column::right(3, "down", column(&|entry| Line::from(text::short_bytes(entry.store_bytes[0])))),
-        Column::right(4, "up", column(&|entry| Line::from(text::short_bytes(entry.store_bytes[1])))),
-        Column::left(0, "where its last window's time went", column(&phases)),
+        Column::right(8, "step", column(&|entry| Line::from(entry.global_step.to_string()))),
+        Column::left(9, "θ", column(&|entry| Line::from(entry.state_digest.short()))),
+        Column::right(4, "stake", earned(&|e| text::count(e.stake()))),
+        Column::right(3, "incentive", earned(&|e| format!("{:.3}", e.incentive))),
+        Column::right(2, "emission", earned(&|e| format!("{:.3}", e.emission()))),
+        Column::right(5, "memory", column(&|entry| Line::from(text::short_bytes(entry.host_bytes)))),
+        Column::right(6, "down", column(&|entry| Line::from(text::short_bytes(entry.store_bytes[0])))),
+        Column::right(7, "up", column(&|entry| Line::from(text::short_bytes(entry.store_bytes[1])))),
+        Column::left(0, "last window's time by phase", column(&phases)),
     ];
     table::draw(columns, count, area, buffer);
 }
