@@ -58,6 +58,12 @@ enum Task {
     Sparseloco,
     /// Install the CPU plugin that tests of the PJRT executor use, unless it is there.
     Engine,
+    /// Test at random what strangers send: rpc, extrinsics, keyfiles, commitments, objects; new shapes go into tests/corpus.
+    Fuzz {
+        /// What `templar-fuzz` takes: targets, `--minutes N`, `--jobs N`, `--seed N`, `--json`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Test against a program of others, installed for it in a pinned version.
     Peers {
         /// Which.
@@ -100,6 +106,7 @@ fn main() -> ExitCode {
         Task::Engine => steps::engine(),
         Task::Peers { peer } => peers::run(peer),
         Task::Chain { what } => steps::chain(&what.arguments()),
+        Task::Fuzz { arguments } => steps::fuzz(&arguments),
         Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Dist { dry_run: true } => {
             print!("{}", dist::describe());

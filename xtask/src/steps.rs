@@ -78,6 +78,16 @@ pub fn chain(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs the random tests, built for speed but with the checks of a debug build, on the corpus of the repository.
+pub fn fuzz(arguments: &[String]) -> Result<(), Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let corpus = root.join("tests").join("corpus").to_string_lossy().into_owned();
+    let found = root.join("target").join("fuzz-found").to_string_lossy().into_owned();
+    let mut run = vec!["run", "--profile", "fuzz", "--quiet", "--package", "templar-fuzz", "--", "--corpus", &corpus, "--found", &found];
+    run.extend(arguments.iter().map(String::as_str));
+    cargo(&run)
+}
+
 /// Has the binary, built for speed, make the table of `what` and put it into its page below `docs`.
 pub fn table(what: &str) -> Result<(), Failure> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("docs").join(format!("{what}.md"));

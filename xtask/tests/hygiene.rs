@@ -23,6 +23,7 @@ const LAYERS: [&str; 19] = [
     "rent",
     "ops",
     "cli",
+    "fuzz",
 ];
 
 fn root() -> PathBuf {

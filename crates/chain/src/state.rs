@@ -355,7 +355,7 @@ impl State {
     }
 
     /// What was created less what is held, waits or was burned: always 0.
-    pub(crate) fn surplus(&self) -> i128 {
+    pub fn surplus(&self) -> i128 {
         let wide = i128::from;
         let free: i128 = self.body.accounts.values().map(|account| wide(account.free)).sum();
         let stakes = self.body.subnets.values().flat_map(|subnet| subnet.stakes.values()).flat_map(|by| by.values());

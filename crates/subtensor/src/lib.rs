@@ -6,7 +6,7 @@
 //! * `network` says which chain is meant; `endpoints` chooses whom to ask, and `rpc` is one connection.
 //! * `runtime` knows what a chain offers, from metadata that is read when it is first needed: there are no types fixed when this was
 //!   built, and what a chain lacks is an error with its name.
-//! * `state` reads one block's state; `metagraph` and `values` make our words of it.
+//! * `state` reads one block's state; `metagraph` and `values` make our words of it; `stored` does that without a node.
 //! * `calls` and `tx` write, `accounts` is for those who move money; `weights` puts weights as a subnet wants them.
 //! * `watch` follows the head in the background.
 //!
@@ -29,6 +29,7 @@ mod options;
 mod rpc;
 mod runtime;
 mod state;
+mod stored;
 mod tx;
 mod values;
 mod watch;
@@ -42,6 +43,7 @@ pub use errors::{dispatch_name_of, meaning_of};
 pub use events::ChainEvent;
 pub use network::{Network, NetworkError};
 pub use options::Options;
+pub use stored::StoredValues;
 
 #[cfg(test)]
 mod offline_tests;
