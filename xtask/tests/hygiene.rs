@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The workspace's crates, lowest layer first: a crate may depend on crates before it only.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "protocol",
     "wallet",
     "codec",
