@@ -92,6 +92,10 @@ fn line(message: &Message, json: bool) -> miette::Result<String> {
 
 impl CheckArgs {
     fn run(self) -> miette::Result<ExitCode> {
+        super::examined::end(self.report())
+    }
+
+    fn report(self) -> miette::Result<(String, u8)> {
         let nodes = self.nodes.open()?;
         let mut watch = Watch::new(crate::config::load()?.alerts().clone());
         look(&mut watch, &nodes);
@@ -105,12 +109,12 @@ impl CheckArgs {
         } else {
             held.iter().map(|message| message.text() + "\n").collect()
         };
-        super::params::print(&text)?;
-        Ok(match held.iter().map(|message| message.level).max() {
-            Some(Level::Critical) => ExitCode::FAILURE,
-            Some(_) => ExitCode::from(2),
-            None => ExitCode::SUCCESS,
-        })
+        let code = match held.iter().map(|message| message.level).max() {
+            Some(Level::Critical) => 1,
+            Some(_) => 2,
+            None => 0,
+        };
+        Ok((text, code))
     }
 }
 

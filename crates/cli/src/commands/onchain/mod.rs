@@ -19,10 +19,10 @@ use super::{
 use clap::Args;
 use miette::{IntoDiagnostic, bail, miette};
 use serde_json::{Map, Value, json};
-use std::{fmt, io::BufRead as _, str::FromStr};
+use std::{fmt, io::BufRead as _, str::FromStr, time::Duration};
 use templar_chain::TxReport;
 use templar_protocol::AccountId;
-use templar_subtensor::Subtensor;
+use templar_subtensor::{Network, Subtensor};
 use templar_wallet::{Slot, WalletKey};
 
 /// Rao in one TAO or alpha.
@@ -69,8 +69,27 @@ impl ReadFlags {
     /// # Errors
     /// It does not answer, or is another one.
     pub async fn connect(&self) -> miette::Result<Subtensor> {
-        Subtensor::connect(self.network.network()?).await.into_diagnostic()
+        connected(self.network.network()?).await
     }
+}
+
+/// How long a chain may take to answer before the one who waits is told, and what to do when it does not.
+const PATIENCE: Duration = Duration::from_secs(3);
+const WHICH_CHAIN: &str = "name the chain with --chain or --network (finney, test, local, or a URL); `local` is port 9944 of this machine, which `templar localnet` does not use: its port is in localnet.json";
+
+/// The chain, after it has answered.
+async fn connected(network: Network) -> miette::Result<Subtensor> {
+    let endpoints = network.endpoints().join(", ");
+    let connecting = Subtensor::connect(network);
+    tokio::pin!(connecting);
+    let answer = match tokio::time::timeout(PATIENCE, &mut connecting).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            eprintln!("waiting for {endpoints}");
+            connecting.await
+        }
+    };
+    answer.map_err(|error| miette!(help = WHICH_CHAIN, "{error}"))
 }
 
 /// Which chain, whose keys, and how to go about it.
@@ -92,7 +111,7 @@ impl ActFlags {
     /// # Errors
     /// It does not answer, or is another one.
     pub async fn connect(&self) -> miette::Result<Subtensor> {
-        Subtensor::connect(self.network.network()?).await.into_diagnostic()
+        connected(self.network.network()?).await
     }
 
     /// The account of the wallet's coldkey, which needs no password.
