@@ -40,7 +40,7 @@ impl View {
     /// The hash of an older block, while it is kept.
     pub fn hash_of(&self, number: u64) -> Option<BlockHash> {
         let older = number < self.number();
-        older.then(|| self.chain.header(BlockNumber(number)).ok()).flatten().map(|header| header.block.hash)
+        older.then(|| self.chain.hash_of(BlockNumber(number))).flatten()
     }
 
     /// A subnet.

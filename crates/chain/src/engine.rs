@@ -421,6 +421,11 @@ impl Engine {
         found.copied().ok_or_else(|| ChainError::not_found(format!("block {number} yet: the head is {}", self.head().number)))
     }
 
+    /// The hash of a closed block that is kept, or of block 0, by which everybody knows the chain however old it is.
+    pub fn hash_of(&self, number: BlockNumber) -> Option<BlockHash> {
+        if number.0 == 0 { Some(self.genesis_hash) } else { self.header(number).ok().map(|header| header.block.hash) }
+    }
+
     /// The number of a closed block that is kept.
     pub fn number_of(&self, hash: &BlockHash) -> Option<BlockNumber> {
         self.numbers.get(hash).copied()

@@ -278,7 +278,11 @@ fn old_states_are_read_until_they_are_pruned() {
     assert!(bench.engine.state_at(at(5)).unwrap().weights(NETUID).unwrap().is_empty());
     assert_eq!(bench.engine.state_at(at(6)).unwrap().weights(NETUID).unwrap().len(), 1);
     assert!(matches!(bench.engine.state_at(at(7)), Err(ChainError::NotFound { .. })));
+    let genesis = bench.engine.header(BlockNumber(0)).unwrap().block.hash;
     bench.blocks(HEADERS_KEPT as u64);
+    // A client recognises the chain by block 0, whose header is gone.
+    assert!(bench.engine.header(BlockNumber(0)).is_err() && bench.engine.hash_of(BlockNumber(0)) == Some(genesis));
+    assert_eq!(bench.engine.hash_of(BlockNumber(1)), None);
     assert!(matches!(bench.engine.state_at(at(6)), Err(ChainError::StatePruned { .. })));
     let head = bench.engine.head().number.0;
     let first = head + 1 - STATES_KEPT as u64;

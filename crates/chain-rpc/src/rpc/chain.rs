@@ -61,10 +61,7 @@ fn block(face: &Face, params: &Params) -> Result<Value, RpcError> {
 
 /// The hash of a number, of many, or of the newest block; null where there is none.
 fn block_hash(face: &Face, params: &Params) -> Result<Value, RpcError> {
-    let of = |number: u64| {
-        let header = face.chain().header(BlockNumber(number)).ok();
-        header.map_or(Value::Null, |header| hexed(&header.block.hash.0))
-    };
+    let of = |number: u64| face.chain().hash_of(BlockNumber(number)).map_or(Value::Null, |hash| hexed(&hash.0));
     if let Some(Value::Array(numbers)) = params.get(0) {
         if numbers.len() > HASHES_MAX {
             return Err(RpcError::invalid_params(format!("at most {HASHES_MAX} numbers at once")));

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use templar_chain::RealClock;
 use templar_engine::Environment;
-use templar_ops::check::{About, When};
+use templar_ops::check::{About, Verdict, When};
 use templar_ops::checks;
 use templar_ops::doctor::{Selection, examine};
 use templar_ops::facts::Facts;
@@ -48,7 +48,7 @@ pub struct DoctorArgs {
     /// Only these groups or checks; may be given several times.
     #[arg(long, value_name = "GROUP|ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Examine again until nothing fails, for at most so many seconds: for what takes some windows, such as scores.
+    /// Examine again until nothing fails and something passes, for at most so many seconds: for what takes some windows, such as scores.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
     wait: u64,
     /// Repair what can be repaired safely: modes of files, missing directories, leftovers, damaged copies.
@@ -162,7 +162,9 @@ impl DoctorArgs {
             // Facts are those of one examination.
             let examining = async { miette::Result::<_>::Ok(examine(chosen, &self.node.subject(self.role.into())?, self.fix).await) };
             let report = runtime.block_on(examining)?;
-            if report.exit_code() != FAILED || Instant::now() + AGAIN > deadline {
+            // Where all is skipped, as while the chain does not answer, nothing is proved yet.
+            let proved = report.checks.iter().any(|entry| entry.finding.verdict == Verdict::Pass);
+            if report.exit_code() != FAILED && proved || Instant::now() + AGAIN > deadline {
                 break report;
             }
             std::thread::sleep(AGAIN);
