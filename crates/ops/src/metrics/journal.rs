@@ -52,7 +52,7 @@ pub const GROUPS: &[Group] = &[
             Field { name: "refused", meaning: "why others are not in it: uid → `kind: sentence`, as the manifest says" },
             Field { name: "from_copies", meaning: "uids whose object came from a validator's copy, because the peer's bucket did not give it" },
             Field { name: "fetched", meaning: "how the objects came over the network, by uid, also those that were refused once they were here (below); left out where none came" },
-            Field { name: "gather_success", meaning: "objects gathered, as a share of the commits that the manifest names, 0 to 1; 0 without any commit" },
+            Field { name: "gather_success", meaning: "objects gathered, as a share of the commits that the manifest names, those of held objects left out, 0 to 1; 0 without any commit" },
             Field { name: "object_bytes", meaning: "bytes of the gathered objects together" },
             Field { name: "training", meaning: "the fields below; null for validators, and for miners that did not train" },
             Field { name: "held_out_loss", meaning: "validators: mean loss on the held-out text after the outer step; null for miners and for void windows" },
@@ -215,7 +215,7 @@ pub const GROUPS: &[Group] = &[
         about: "A member that was not measured in a window, as a validator judged it.",
         fields: &[
             Field { name: "window", meaning: "the window" },
-            Field { name: "judgement", meaning: "`uid`, `hotkey`, `fate` (`accepted`, `omitted`, `absent`, `unreachable`, or the kind of refusal), `credit` (null: the window is left out for it), `random`, `own` and `advantage` (null: not measured), `checks` and `penalties` as above, `standing`, `reason`" },
+            Field { name: "judgement", meaning: "`uid`, `hotkey`, `fate` (`accepted`, `held`, `omitted`, `absent`, `unreachable`, or the kind of refusal), `credit` (null: the window is left out for it), `random`, `own` and `advantage` (null: not measured), `checks` and `penalties` as above, `standing`, `reason`" },
         ],
         after: "",
     },
