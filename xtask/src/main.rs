@@ -60,9 +60,17 @@ enum Task {
     Engine,
     /// Test at random what strangers send: rpc, extrinsics, keyfiles, commitments, objects; new shapes go into tests/corpus.
     Fuzz {
-        /// What `templar-fuzz` takes: targets, `--minutes N`, `--jobs N`, `--seed N`, `--json`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        /// Which targets, one after another; without any, all.
+        targets: Vec<String>,
+        /// Minutes for each.
+        #[arg(long, value_name = "N", default_value = "2")]
+        minutes: String,
+        /// Workers at once.
+        #[arg(long, value_name = "N", default_value = "1")]
+        jobs: String,
+        /// Where the random numbers begin.
+        #[arg(long, value_name = "N", default_value = "1")]
+        seed: String,
     },
     /// Test against a program of others, installed for it in a pinned version.
     Peers {
@@ -106,7 +114,7 @@ fn main() -> ExitCode {
         Task::Engine => steps::engine(),
         Task::Peers { peer } => peers::run(peer),
         Task::Chain { what } => steps::chain(&what.arguments()),
-        Task::Fuzz { arguments } => steps::fuzz(&arguments),
+        Task::Fuzz { targets, minutes, jobs, seed } => steps::fuzz(&targets, [&minutes, &jobs, &seed]),
         Task::Docs => docs::write().map_err(|message| steps::Failure { message, code: 1 }),
         Task::Dist { dry_run: true } => {
             print!("{}", dist::describe());

@@ -79,12 +79,13 @@ pub fn chain(arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// Runs the random tests, built for speed but with the checks of a debug build, on the corpus of the repository.
-pub fn fuzz(arguments: &[String]) -> Result<(), Failure> {
+pub fn fuzz(targets: &[String], [minutes, jobs, seed]: [&str; 3]) -> Result<(), Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let corpus = root.join("tests").join("corpus").to_string_lossy().into_owned();
     let found = root.join("target").join("fuzz-found").to_string_lossy().into_owned();
     let mut run = vec!["run", "--profile", "fuzz", "--quiet", "--package", "templar-fuzz", "--", "--corpus", &corpus, "--found", &found];
-    run.extend(arguments.iter().map(String::as_str));
+    run.extend(["--minutes", minutes, "--jobs", jobs, "--seed", seed]);
+    run.extend(targets.iter().map(String::as_str));
     cargo(&run)
 }
 

@@ -172,7 +172,9 @@ pub const GROUPS: &[Group] = &[
 | `wrong-run`, `wrong-window`, `wrong-uid`, `wrong-hotkey` | an object of another run, window or node |
 | `bad-seal` | the signature does not hold: signed by another key, or changed afterwards |
 | `bad-digest` | the payload is not the one that was signed |
-| `malformed` | a section of the payload is not the one encoding of valid content |",
+| `malformed` | a section of the payload is not the one encoding of valid content |
+| `held` | in manifests only: the object is right and is measured, but not applied, because its miner's updates have not helped of late ([scoring](scoring.md#who-is-held-back)) |
+| `unopened` | in judgements only: a manifest lists it, and it does not open |",
     },
     Group {
         id: "published",

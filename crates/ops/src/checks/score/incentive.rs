@@ -19,8 +19,6 @@ impl Check for Incentive {
     }
 
     async fn run(&self, subject: &Subject) -> Outcome {
-        // Without a run nobody is scored.
-        subject.run().await?;
         let (neuron, metagraph) = (subject.neuron().await?, subject.metagraph().await?);
         if metagraph.last_epoch_block.0 == 0 {
             return Err(skip("the chain has had no epoch yet"));
