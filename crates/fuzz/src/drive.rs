@@ -23,7 +23,7 @@ const LAST_WORDS_BYTES: usize = 8 << 10;
 pub struct Plan {
     /// For how long, each target;
     pub time: Duration,
-    /// or until each worker has done so many runs.
+    /// or until each worker has done so many runs, those counted that make an input smaller.
     pub runs: u64,
     /// Workers at once.
     pub jobs: usize,

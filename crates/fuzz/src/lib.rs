@@ -51,10 +51,17 @@ pub trait Target {
 /// `text` without what differs from run to run: digits, addresses and what is quoted become marks. At most 80 characters.
 pub fn normal(text: &str) -> String {
     let mut out = String::new();
+    // The mark that ends what is being quoted.
+    let mut quoted: Option<char> = None;
     for word in text.split_whitespace() {
         let digits = word.bytes().any(|byte| byte.is_ascii_digit());
         let strange = word.len() > 24 || !word.is_ascii();
-        let shown = if digits || strange { "#" } else { word };
+        let inner = word.trim_start_matches('(');
+        let opened = quoted.or_else(|| inner.chars().next().filter(|mark| matches!(mark, '`' | '\'' | '"')));
+        let shown = if digits || strange || opened.is_some() { "#" } else { word };
+        // A quotation of one word has both marks; a mark alone opens one.
+        let closing = if quoted.is_none() { inner.get(1..).unwrap_or_default() } else { inner };
+        quoted = opened.filter(|mark| !closing.trim_end_matches([',', ';', ':', '.', ')']).ends_with(*mark));
         if out.len() + shown.len() > 80 {
             break;
         }
@@ -75,6 +82,9 @@ mod tests {
         assert_eq!(normal("parameter 3 must be  a number"), "parameter # must be a number");
         assert_eq!(normal("it has 12 34 bytes"), normal("it has 5 6 bytes"));
         assert_eq!(normal(&format!("block {} is gone", "f".repeat(64))), "block # is gone");
+        assert_eq!(normal("it contains '%'; write"), "it contains # write");
+        assert_eq!(normal("`a b c` is not a bucket's URL (`d`)."), "# is not a bucket's URL #");
+        assert_eq!(normal("it contains '''; write"), "it contains # write");
         assert!(normal(&"long ".repeat(100)).len() <= 80);
     }
 }

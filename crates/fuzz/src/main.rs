@@ -23,7 +23,7 @@ struct Cli {
     /// Workers at once, each on a core of its own.
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
-    /// At most so many inputs, each worker.
+    /// At most so many inputs, each worker, with those tried to make one smaller.
     #[arg(long, value_name = "N", default_value_t = u64::MAX)]
     runs: u64,
     /// Which choices.

@@ -17,6 +17,8 @@ const RENEWED_AFTER: u64 = 256;
 const POPULATION_MAX: usize = 4096;
 /// Runs that are spent on making one input smaller.
 const SMALLER_TRIES: usize = 60;
+/// Time after which it is small enough: each try begins anew, which takes a chain a moment, in a debug build a long one.
+const SMALLER_MAX: Duration = Duration::from_secs(1);
 /// An input that takes longer is not kept: the corpus is replayed by an ordinary test.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -163,8 +165,9 @@ impl Worker {
     /// Leaves out parts, large ones first.
     fn make_smaller(&mut self, input: &mut Vec<u8>, new: &Shapes) -> io::Result<()> {
         let (mut part, mut at) = (input.len() / 2, 0);
+        let begun = Instant::now();
         for _ in 0..SMALLER_TRIES {
-            if part == 0 {
+            if part == 0 || begun.elapsed() >= SMALLER_MAX {
                 break;
             }
             if at >= input.len() {

@@ -115,7 +115,8 @@ impl Target for Commitments {
             1 => {
                 let (scheme, host) =
                     (*dice.pick(&["http", "https", "file", "ftp"]), *dice.pick(&["127.0.0.1:9000", "b.example", "[::1]", "u:p@h"]));
-                format!("\0t1 {scheme}://{host}/{}", dice.text(30)).into_bytes()
+                let bucket = if dice.once_in(2) { "a-bucket.1".into() } else { dice.text(30) };
+                format!("\0t1 {scheme}://{host}/{bucket}").into_bytes()
             }
             2 => [&[0][..], &dice.bytes(140)].concat(),
             3 => {

@@ -107,7 +107,10 @@ pub(super) fn field(dice: &mut Dice) -> CommitmentField {
         2 => CommitmentField::Timelocked { data: dice.bytes(200), round: dice.number() },
         3 => CommitmentField::ResetBonds,
         4 => CommitmentField::BigRaw(dice.bytes(600)),
-        5 => CommitmentField::Raw(format!("t1 http://127.0.0.1:9000/{}", dice.text(20)).into_bytes()),
+        5 => {
+            let bucket = if dice.once_in(2) { "a-bucket.1".into() } else { dice.text(20) };
+            CommitmentField::Raw(format!("t1 http://127.0.0.1:9000/{bucket}").into_bytes())
+        }
         _ => CommitmentField::Raw(dice.bytes(128)),
     }
 }
