@@ -143,8 +143,10 @@ impl Worker {
 
     /// Keeps an input that alone still has a new shape, made smaller while that stays.
     fn new_shapes(&mut self, mut input: Vec<u8>, shapes: &Shapes) -> io::Result<()> {
+        // To begin anew is no part of how slow the input is.
+        self.renew()?;
         let begun = Instant::now();
-        let alone = self.run_alone(&input)?;
+        let alone = self.run(&input)?;
         let quick = begun.elapsed() < SLOW;
         let new: Shapes = alone.difference(&self.seen).cloned().collect();
         self.seen.extend(shapes.iter().cloned());

@@ -354,7 +354,7 @@ impl Node {
                 .unwrap_or_default(),
             from_copies: gathered.from_copies,
             fetched: gathered.fetched,
-            gather_success: if committed == 0 { 0.0 } else { gathered.objects.len() as f64 / committed as f64 },
+            gather_success: if committed == 0 { 0.0 } else { (gathered.objects.len() as f64 / committed as f64).min(1.0) },
             object_bytes: gathered.objects.values().map(|bytes| bytes.len() as u64).sum(),
             training: None,
             held_out_loss: None,

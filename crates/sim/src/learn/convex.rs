@@ -140,29 +140,25 @@ impl Convex {
         self.optimum.0 = Some(window);
     }
 
-    /// Σᵢ weightᵢ·r_sᵢ of `N` samples, each summed as if it were alone: the sums of one alone wait for each other.
-    fn along<const N: usize>(keys: [u64; N], weights: &[f32]) -> [f64; N] {
+    /// Σᵢ weightᵢ·r_sᵢ.
+    fn along(key: u64, weights: &[f32]) -> f64 {
         let sums = simd(
             #[inline(always)]
             || {
-                let mut sums = [[0.0f32; 8]; N];
+                let mut sums = [0.0f32; 8];
                 for (word, weights) in weights.as_chunks::<64>().0.iter().enumerate() {
-                    let bytes = signs_of(keys, word);
-                    for i in 0..N {
-                        let mut sum = sums[i];
-                        for (byte, weights) in bytes[i].iter().zip(weights.as_chunks::<8>().0) {
-                            let signs = &SIGNS[usize::from(*byte)];
-                            for lane in 0..8 {
-                                sum[lane] += signs[lane] * weights[lane];
-                            }
+                    let [bytes] = signs_of([key], word);
+                    for (byte, weights) in bytes.iter().zip(weights.as_chunks::<8>().0) {
+                        let signs = &SIGNS[usize::from(*byte)];
+                        for lane in 0..8 {
+                            sums[lane] += signs[lane] * weights[lane];
                         }
-                        sums[i] = sum;
                     }
                 }
                 sums
             },
         );
-        sums.map(|sums| sums.iter().map(|sum| f64::from(*sum)).sum())
+        sums.iter().map(|sum| f64::from(*sum)).sum()
     }
 
     /// gradientᵢ += scale·nᵢ·r_sᵢ of `N` samples, one after the other.
@@ -208,16 +204,13 @@ impl Convex {
 
     /// The losses of the samples with these keys, in order.
     fn losses_of(&self, keys: &[u64], excess: f64, weighted: &[f32]) -> Vec<f64> {
-        let (fours, rest) = keys.as_chunks::<4>();
-        let own =
-            fours.iter().flat_map(|four| Self::along(*four, weighted)).chain(rest.iter().flat_map(|key| Self::along([*key], weighted)));
         let floor = self.fast.floor;
-        let loss = |(key, own): (&u64, f64)| {
+        let loss = |key: &u64| {
             // A uniform difficulty has bounded tails: no sample is easier than nothing.
             let difficulty = DIFFICULTY * (2.0 * Draw::new(*key).unit() - 1.0);
-            (floor * (1.0 + difficulty) + excess + own).max(0.01 * floor)
+            (floor * (1.0 + difficulty) + excess + Self::along(*key, weighted)).max(0.01 * floor)
         };
-        keys.iter().zip(own).map(loss).collect()
+        keys.iter().map(loss).collect()
     }
 
     /// What the signs and the difficulty of a batch's samples are drawn from.
