@@ -245,6 +245,14 @@ impl Running {
         pid
     }
 
+    /// Lets a process stand still while `work` is done. On the paced clock no time passes then: it waits for each of its nodes.
+    pub fn while_standing_still(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
+        let pid = self.pid(name);
+        signal("-STOP", pid);
+        work(self);
+        signal("-CONT", pid);
+    }
+
     /// Waits until the localnet has started `name` again, which had the id `before`.
     pub fn wait_for_restart(&mut self, name: &str, before: u32) {
         self.wait(&format!("{name} to be started again"), |net| net.processes().get(name).filter(|id| **id != before).map(|_| ()));
