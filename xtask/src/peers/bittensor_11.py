@@ -79,7 +79,7 @@ def main():
             "newcomer_uid": subtensor.read("uid", hotkey_ss58=newcomer, netuid=NETUID),
             "newcomer_commitment": subtensor.identity.commitment(netuid=NETUID, hotkey_ss58=newcomer).data,
         },
-        "refused": str(refused),
+        "refused": str(refused.error and refused.error.name),
         "after": after,
     }
 
