@@ -134,6 +134,9 @@ fn cargo(arguments: &[&str]) -> Result<(), Failure> {
 fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
+    // What `cargo run` tells this program of itself. Build scripts look at these: a build that sees them would begin anew wherever one without them was.
+    let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(own)).for_each(|name| _ = command.env_remove(name));
     command
 }
 
@@ -170,6 +173,15 @@ mod tests {
         let failed = run(&mut command("no-such-program-anywhere", &[])).expect_err("no such program");
         assert_eq!(failed.code, 1);
         assert!(failed.message.contains("no-such-program-anywhere"), "{}", failed.message);
+    }
+
+    #[test]
+    fn a_step_does_not_see_what_cargo_tells_this_program() {
+        // Tests are told the same.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some() && std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let output = command("env", &[]).output().expect("env prints its variables");
+        let seen = String::from_utf8_lossy(&output.stdout);
+        assert!(!seen.contains("CARGO_PKG_") && !seen.contains("CARGO_MANIFEST_") && seen.contains("PATH="), "{seen}");
     }
 
     #[test]
