@@ -3,7 +3,7 @@
 //! It names no prices; an offer's is unknown unless the operator says it. A request that rents something is sent once: it has no mark by which a second one could be
 //! told from the first, so a lost answer is [`ProviderError::Unclear`], and the ledger finds out by listing.
 
-use crate::offer::{Offer, Wanted};
+use crate::offer::{Market, Offer, Wanted};
 use crate::provider::{Provider, ProviderError, Remote, RemoteState, StartRequest};
 use crate::ssh::Address;
 use async_trait::async_trait;
@@ -198,7 +198,7 @@ impl Provider for Basilica {
         NAME
     }
 
-    async fn offers(&self, wanted: &Wanted) -> Result<Vec<Offer>, ProviderError> {
+    async fn offers(&self, wanted: &Wanted) -> Result<Market, ProviderError> {
         // The kind of GPU is compared here: the service knows names of its own.
         let mut query = vec![("available", "true".to_owned())];
         query.extend((wanted.gpus_min > 0).then(|| ("min_gpu_count", wanted.gpus_min.to_string())));
@@ -207,7 +207,7 @@ impl Provider for Basilica {
         let answer = self.get_json(&["executors"], &query).await?;
         let rows = answer["available_executors"].as_array();
         let rows = rows.ok_or_else(|| ProviderError::Unclear { provider: NAME, why: "its answer has no list of executors".into() })?;
-        Ok(rows.iter().take(ROWS_MAX).filter_map(offer).collect())
+        Ok(rows.iter().take(ROWS_MAX).filter_map(offer).collect::<Vec<_>>().into())
     }
 
     async fn start(&self, request: &StartRequest) -> Result<String, ProviderError> {

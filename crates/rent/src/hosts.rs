@@ -4,7 +4,7 @@
 //! not take one machine, and what was taken can be found without any memory here.
 
 use crate::money::Usd;
-use crate::offer::{Offer, Wanted};
+use crate::offer::{Market, Offer, Wanted};
 use crate::provider::{Provider, ProviderError, Remote, RemoteState, StartRequest};
 use crate::ssh::{Address, Ssh, SshError, quoted};
 use async_trait::async_trait;
@@ -142,8 +142,8 @@ impl Provider for Hosts {
         Some(format!("{offer}/{key}"))
     }
 
-    /// Machines that answer and have no lease. Those that do not answer are left out: nobody could use them.
-    async fn offers(&self, wanted: &Wanted) -> Result<Vec<Offer>, ProviderError> {
+    /// Machines that answer and have no lease.
+    async fn offers(&self, wanted: &Wanted) -> Result<Market, ProviderError> {
         let offer = |host: &Host, price: Option<Usd>| Offer {
             id: host.name.clone(),
             gpu: host.gpu.to_lowercase(),
@@ -156,8 +156,16 @@ impl Provider for Hosts {
         };
         let candidates: Vec<(Offer, &Ssh)> = self.hosts.iter().map(|(host, ssh, price)| (offer(host, *price), ssh)).collect();
         let fitting = candidates.into_iter().filter(|(offer, _)| wanted.fits(offer));
-        let asked = fitting.map(|(offer, ssh)| async move { matches!(lease(ssh).await, Ok(None)).then_some(offer) });
-        Ok(futures::future::join_all(asked).await.into_iter().flatten().collect())
+        let asked = fitting.map(|(offer, ssh)| async move { (lease(ssh).await, offer) });
+        let mut market = Market::default();
+        for (lease, offer) in futures::future::join_all(asked).await {
+            match lease {
+                Ok(None) => market.offers.push(offer),
+                Ok(Some(_)) => market.left_out.push(format!("{} is left out: it is rented already (`templar rent list`)", offer.id)),
+                Err(error) => market.left_out.push(format!("{} is left out: {error}", offer.id)),
+            }
+        }
+        Ok(market)
     }
 
     async fn start(&self, request: &StartRequest) -> Result<String, ProviderError> {

@@ -25,6 +25,21 @@ pub struct Offer {
     pub price_hour: Option<Usd>,
 }
 
+/// What a provider answers to somebody who wants a machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Market {
+    /// What can be rented now.
+    pub offers: Vec<Offer>,
+    /// What would fit and cannot be rented, each with its reason in one line: "box is left out: …".
+    pub left_out: Vec<String>,
+}
+
+impl From<Vec<Offer>> for Market {
+    fn from(offers: Vec<Offer>) -> Self {
+        Self { offers, left_out: Vec::new() }
+    }
+}
+
 /// What a machine must have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {

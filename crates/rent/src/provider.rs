@@ -3,7 +3,7 @@
 //! What an implementation must keep: [`Provider::start`] returns [`ProviderError::Refused`] only when it is certain that nothing was rented, and
 //! [`ProviderError::Unclear`] whenever it might have been; [`Provider::rentals`] lists all that is rented, or fails; ending twice is no error.
 
-use crate::offer::{Offer, Wanted};
+use crate::offer::{Market, Offer, Wanted};
 use crate::ssh::Address;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -122,7 +122,7 @@ pub trait Provider {
     ///
     /// # Errors
     /// It does not answer, or refuses.
-    async fn offers(&self, wanted: &Wanted) -> Result<Vec<Offer>, ProviderError>;
+    async fn offers(&self, wanted: &Wanted) -> Result<Market, ProviderError>;
 
     /// Rents a machine, and gives the provider's id of the rental.
     ///

@@ -23,7 +23,7 @@ fn client(server: &Server, token: &str) -> Basilica {
 
 async fn h200(client: &Basilica) -> Offer {
     let wanted = Wanted { gpu: Some("h200".into()), gpus_min: 8, ..Wanted::default() };
-    wanted.choose(client.offers(&wanted).await.unwrap()).into_iter().next().unwrap()
+    wanted.choose(client.offers(&wanted).await.unwrap().offers).into_iter().next().unwrap()
 }
 
 fn deal(offer: Offer) -> Deal {

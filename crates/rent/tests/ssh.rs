@@ -91,7 +91,7 @@ async fn set_up(ssh: &Ssh, bundle: &Bundle) {
 async fn a_machine_is_taken_set_up_drained_and_given_back() {
     let Some(lab) = Lab::new() else { return };
     let (hosts, mut ledger) = (lab.hosts(), Ledger::open(&lab.path("ledger")).unwrap());
-    let offer = hosts.offers(&Wanted::default()).await.unwrap().remove(0);
+    let offer = hosts.offers(&Wanted::default()).await.unwrap().offers.remove(0);
     let deal = Deal {
         price_hour: None,
         charged_ms_min: 0,
@@ -103,7 +103,9 @@ async fn a_machine_is_taken_set_up_drained_and_given_back() {
     };
     let entry = start(&mut ledger, &hosts, &deal, "00000000000000aa", 1).await.unwrap();
     assert_eq!(std::fs::read_to_string(lab.server.home.join(LEASE_FILE)).unwrap(), "00000000000000aa");
-    assert!(hosts.offers(&Wanted::default()).await.unwrap().is_empty(), "a machine that is taken is not offered");
+    let market = hosts.offers(&Wanted::default()).await.unwrap();
+    assert!(market.offers.is_empty(), "a machine that is taken is not offered");
+    assert_eq!(market.left_out, ["box is left out: it is rented already (`templar rent list`)"]);
     let request = StartRequest { key: "00000000000000bb".into(), offer, public_key: String::new(), image: String::new() };
     assert!(matches!(hosts.start(&request).await, Err(ProviderError::Refused { .. })), "nobody takes it twice");
 
@@ -189,7 +191,9 @@ async fn a_machine_that_is_not_there_is_unknown_and_never_ended() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("hosts.toml"), "[[host]]\nname = \"box\"\naddress = \"nobody@127.0.0.1:1\"\n").unwrap();
     let hosts = Hosts::read(&dir.path().join("hosts.toml"), &dir.path().join("key"), &dir.path().join("known")).unwrap();
-    assert!(hosts.offers(&Wanted::default()).await.unwrap().is_empty());
+    let market = hosts.offers(&Wanted::default()).await.unwrap();
+    assert!(market.offers.is_empty() && market.left_out.len() == 1, "{market:?}");
+    assert!(market.left_out[0].starts_with("box is left out: "), "{market:?}");
     assert_eq!(hosts.rentals().await.unwrap()[0].id, "box/?");
     assert!(hosts.stop("box/00").await.is_err());
 }

@@ -1,7 +1,7 @@
 //! A provider in memory that loses answers, and starts and ends that are cut off between any two steps.
 
 use super::*;
-use crate::offer::Wanted;
+use crate::offer::{Market, Wanted};
 use crate::ssh::Address;
 use async_trait::async_trait;
 use proptest::prelude::*;
@@ -72,8 +72,8 @@ impl Provider for Cloud {
     fn planned_id(&self, offer: &str, key: &str) -> Option<String> {
         self.named.then(|| format!("{offer}/{key}"))
     }
-    async fn offers(&self, _: &Wanted) -> Result<Vec<Offer>, ProviderError> {
-        Ok(vec![])
+    async fn offers(&self, _: &Wanted) -> Result<Market, ProviderError> {
+        Ok(Market::default())
     }
     async fn start(&self, request: &StartRequest) -> Result<String, ProviderError> {
         step().await;

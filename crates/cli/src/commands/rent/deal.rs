@@ -1,7 +1,7 @@
 //! `templar rent start`: from an offer to a node that runs, or with `--trial` to figures from the smallest machine that fits.
 
 use super::guard::end;
-use super::market::chosen;
+use super::market::{chosen, rentable};
 use super::place::{PlaceFlags, ProviderArg, Source, WantedFlags, public_key};
 use super::{confirmed, now_ms, print_json};
 use crate::commands::setup::STATE_OF_THE_NETWORK;
@@ -93,7 +93,7 @@ impl StartArgs {
         if self.trial {
             wanted.gpus_min = wanted.gpus_min.min(1);
         }
-        let offers = wanted.choose(source.provider().offers(&wanted).await.into_diagnostic()?);
+        let offers = rentable(source.provider(), &wanted).await?;
         let offer = chosen(offers, self.offer.as_deref())?;
         let limits = self.limits(&offer)?;
         let bundle = if self.bare { None } else { Some(self.bundle()?) };

@@ -10,8 +10,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 use templar_rent::money::Usd;
-use templar_rent::offer::Offer;
+use templar_rent::offer::{Offer, Wanted};
 use templar_rent::prices::{self, Summary};
+use templar_rent::provider::Provider;
 
 /// Which machines, from whom.
 #[derive(Debug, Args)]
@@ -42,8 +43,15 @@ impl SearchArgs {
 
     async fn offers(&self) -> miette::Result<Vec<Offer>> {
         let (source, wanted) = (self.place.source(self.provider)?, self.wanted.wanted());
-        Ok(wanted.choose(source.provider().offers(&wanted).await.into_diagnostic()?))
+        rentable(source.provider(), &wanted).await
     }
+}
+
+/// What fits and can be rented now, the cheapest first; says on standard error what would fit and cannot.
+pub(super) async fn rentable(provider: &dyn Provider, wanted: &Wanted) -> miette::Result<Vec<Offer>> {
+    let market = provider.offers(wanted).await.into_diagnostic()?;
+    market.left_out.iter().for_each(|line| eprintln!("{line}"));
+    Ok(wanted.choose(market.offers))
 }
 
 /// One line for each offer.

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic, miette};
 use std::process::ExitCode;
 
-/// Rents machines for nodes: search, price, start, watch, end. Spends real money: see --dry-run.
+/// Rent machines for nodes: search, price, start, watch, end. Spends real money: see --dry-run.
 #[derive(Debug, Args)]
 pub struct RentArgs {
     #[command(subcommand)]
