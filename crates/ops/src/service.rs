@@ -60,6 +60,8 @@ pub struct Unit {
     pub config: Option<PathBuf>,
     /// The file with secrets, if there is one; an absolute path.
     pub env_file: Option<PathBuf>,
+    /// Where engines and the programs compiled for them are kept, if they are needed; stays writable.
+    pub engines: Option<PathBuf>,
     /// The user, for a service of the system.
     pub user: Option<String>,
     /// Longest time without a finished window, s; 0 for none.
@@ -103,6 +105,9 @@ impl Unit {
         if let Some(path) = &self.env_file {
             line(&format!("EnvironmentFile={}", specifier_free(&path_text(path)?)));
         }
+        if let Some(path) = &self.engines {
+            line(&format!("Environment={}", quoted(&format!("TEMPLAR_ENGINE_DIR={}", path_text(path)?))?));
+        }
         if let Some(user) = &self.user {
             line(&format!("User={}", quoted(user)?));
         }
@@ -130,6 +135,10 @@ impl Unit {
             );
             line("ProtectHostname=true\nRestrictNamespaces=true");
             line(&format!("ReadWritePaths={}", quoted(&path_text(&self.dir)?)?));
+            if let Some(path) = &self.engines {
+                // It may not be there.
+                line(&format!("ReadWritePaths={}", quoted(&format!("-{}", path_text(path)?))?));
+            }
         }
         line("\n[Install]");
         line(if self.user.is_some() { "WantedBy=multi-user.target" } else { "WantedBy=default.target" });
@@ -190,6 +199,7 @@ mod tests {
             dir: "/var/lib/templar/x".into(),
             config: Some("/etc/templar/templar.toml".into()),
             env_file: Some("/etc/templar/.env".into()),
+            engines: Some("/var/lib/templar/.cache/templar/engines".into()),
             user: Some("templar".into()),
             watchdog_s: 4140,
         }

@@ -9,7 +9,7 @@ use templar_node::node::make_dir;
 use templar_node::state::write_atomically;
 use templar_ops::service::{NO_RESTART, Part, Unit, faults};
 
-/// Runs a node as a service of systemd: started with the machine, restarted when it fails, watched by its windows.
+/// Run a node as a service of systemd: started with the machine, restarted when it fails, watched by its windows.
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
     #[command(subcommand)]
@@ -140,10 +140,26 @@ impl InstallArgs {
             dir: absolute(&self.dir)?,
             config: config::config_path().map(|path| absolute(&path)).transpose()?,
             env_file: config::env_path().map(|path| absolute(&path)).transpose()?,
+            engines: if self.place.user { None } else { engines_of(&self.run_as) }.filter(|_| Part::from(self.place.part).is_node()),
             user: (!self.place.user).then(|| self.run_as.clone()),
             watchdog_s: self.watchdog_s,
         })
     }
+}
+
+/// Where a node that runs as `user` keeps engines: as TEMPLAR_ENGINE_DIR says, else in the user's cache. `None` where the user is not known.
+fn engines_of(user: &str) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os("TEMPLAR_ENGINE_DIR").filter(|dir| !dir.is_empty()) {
+        return std::path::absolute(dir).ok();
+    }
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    home_of(&users, user).map(|home| home.join(".cache").join("templar").join("engines"))
+}
+
+/// The home of a user in a table of passwd(5).
+fn home_of(users: &str, user: &str) -> Option<PathBuf> {
+    let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == user)?;
+    fields.get(5).map(PathBuf::from).filter(|home| home.is_absolute())
 }
 
 /// Lets systemd judge the unit, where it is installed.
