@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod notify;
 mod signals;
+mod told;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use miette::{IntoDiagnostic, WrapErr};
@@ -130,19 +131,20 @@ fn main() -> ExitCode {
     let role = config::subcommand(&words).filter(|word| ["miner", "validator"].contains(word)).map(str::to_owned);
     // Commands that mend a broken file must work while it is broken; a node must not start with other settings than were meant.
     let defaults = match settings {
-        Err(report) if role.is_some() => return failed(&report, true),
+        Err(report) if role.is_some() => return failed(report, true),
         settings => settings.unwrap_or_default(),
     };
     let matches = config::with_defaults(Cli::command(), &defaults).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // HTTPS needs a provider of cryptography once per process; a second installation is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    cli.command.run().unwrap_or_else(|report| failed(&report, role.is_some()))
+    cli.command.run().unwrap_or_else(|report| failed(report, role.is_some()))
 }
 
 /// Tells what went wrong and gives the exit code that says whether starting again can help.
-fn failed(report: &miette::Report, is_node: bool) -> ExitCode {
+fn failed(report: miette::Report, is_node: bool) -> ExitCode {
     use commands::node;
+    let report = told::once(report);
     eprintln!("{report:?}");
     match report.code().map(|code| code.to_string()).unwrap_or_default().as_str() {
         config::UNUSABLE => ExitCode::from(64),

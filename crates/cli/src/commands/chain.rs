@@ -17,7 +17,7 @@ use templar_subtensor::Subtensor;
 /// Rao in one TAO or alpha.
 const RAO: f64 = 1e9;
 
-/// Serves a development chain, or looks at a chain.
+/// Serve a development chain, or look at a chain.
 #[derive(Debug, Args)]
 pub struct ChainArgs {
     #[command(subcommand)]
@@ -226,7 +226,8 @@ impl ServeArgs {
             }
             Err(e) => return Err(e).into_diagnostic().wrap_err(format!("cannot listen on {}", self.listen)),
         };
-        let genesis = self.genesis.as_deref().map(GenesisConfig::read).transpose().into_diagnostic()?;
+        let genesis = self.genesis.as_deref().map(GenesisConfig::read).transpose();
+        let genesis = genesis.map_err(|error| miette!(help = "docs/dev-chain.md shows a genesis file", "{error}"))?;
         let time = if self.paced.is_some() || self.manual { BlockTime::Virtual(self.block_ms) } else { BlockTime::Interval(self.block_ms) };
         let chain = DevChain::open(&self.dir, genesis.as_ref(), time).into_diagnostic()?;
         let address = listener.local_addr().into_diagnostic()?;
@@ -298,8 +299,12 @@ pub fn table(metagraph: &Metagraph) -> String {
 impl RegisterArgs {
     async fn run(self) -> miette::Result<()> {
         let wallets = self.wallets.dir()?;
-        let hotkey = wallets.hotkey(&self.wallet, &self.hotkey).into_diagnostic()?.public();
-        let payer = wallets.hotkey(&self.wallet, self.payer.as_ref().unwrap_or(&self.hotkey)).into_diagnostic()?;
+        let key = |name: &str| {
+            let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
+            wallets.hotkey(&self.wallet, name).map_err(|error| miette!(help = help, "{error}"))
+        };
+        let hotkey = key(&self.hotkey)?.public();
+        let payer = key(self.payer.as_ref().unwrap_or(&self.hotkey))?;
         let chain = self.target.connect().await?;
         if self.faucet {
             self.take_from_faucet(&chain, &hotkey).await?;

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use templar_ops::settings::{Config, SETTINGS, VARIABLES};
 use templar_ops::subject::Variables;
 
-/// Shows an operator's settings. Order of precedence: flag, environment, templar.toml, default.
+/// Show an operator's settings. Order of precedence: flag, environment, templar.toml, default.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     #[command(subcommand)]

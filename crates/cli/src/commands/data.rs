@@ -13,7 +13,7 @@ use std::{
 use templar_data::{DataManifest, HubOptions, Input, PrepareOptions, Progress, hub, prepare, push};
 use templar_store::{Bucket, BucketConfig, BucketUrl, Credentials, Http, Reach};
 
-/// Makes and publishes data sets.
+/// Make and publish data sets.
 #[derive(Debug, Args)]
 pub struct DataArgs {
     #[command(subcommand)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use templar_ops::diagnose::{Diagnosis, catalogue, diagnose};
 use templar_protocol::Uid;
 
-/// Says what is wrong with nodes, from their journals: the cause, the evidence, what to do next. Exits 0 when all are healthy, 1 when not, 3 when it cannot work.
+/// Say what is wrong with nodes, from their journals: the cause, the evidence, what to do next. Exits 0 when all are healthy, 1 when not, 3 when it cannot work.
 #[derive(Debug, Args)]
 pub struct DiagnoseArgs {
     #[command(flatten)]

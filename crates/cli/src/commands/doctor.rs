@@ -33,7 +33,7 @@ const FAILED: u8 = 1;
 /// Between two examinations.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Examines a node: what it needs, and whether it works. Exits 0, or 1 after a failure, 2 after warnings only, 3 when it cannot work itself.
+/// Examine a node: what it needs, and whether it works. Exits 0, or 1 after a failure, 2 after warnings only, 3 when it cannot work itself.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// What the node does.

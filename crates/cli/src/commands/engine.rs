@@ -15,7 +15,7 @@ use templar_engine::{
     Choice, EngineRequest, Environment, InstallPlan, OpenOptions, Outcome, Package, Plugin, Status, choose, install, open, status,
 };
 
-/// Lists, installs and checks engines, which run the array programs of training and evaluation.
+/// List, install and check engines, which run the array programs of training and evaluation.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use templar_ops::explain::explain;
 use templar_ops::sheets::{Sheets, SheetsError, from_bucket, from_dir};
 use templar_protocol::{Uid, Window};
 
-/// Explains the weight of a miner: what it submitted, what was measured, what decided, and what would have changed it.
+/// Explain the weight of a miner: what it submitted, what was measured, what decided, and what would have changed it.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The miner's uid.

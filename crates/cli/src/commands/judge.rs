@@ -21,7 +21,7 @@ const INCOMPLETE: u8 = 4;
 /// The largest object that is read.
 const OBJECT_BYTES_MAX: u64 = 64 << 30;
 
-/// Judges an object as the validators of its run would: every gate, and what it does to the loss on own and on random data.
+/// Judge an object as the validators of its run would: every gate, and what it does to the loss on own and on random data.
 ///
 /// Exit codes: 0 it passes every gate, 3 it fails one, 4 nothing speaks against it but not everything could be examined, 1 it cannot be judged.
 #[derive(Debug, Args)]

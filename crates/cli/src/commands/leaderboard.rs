@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use templar_ops::leaderboard::{Board, Position, TOP, board};
 use templar_protocol::Uid;
 
-/// Ranks all miners, and shows what separates one of them from the top ten and which targets of a top miner it meets.
+/// Rank all miners, and show what separates one of them from the top ten and which targets of a top miner it meets.
 #[derive(Debug, Args)]
 pub struct LeaderboardArgs {
     #[command(flatten)]

@@ -36,6 +36,11 @@ pub fn preflight(to: &Path) -> String {
     format!("next: {}", under(&to.join(CONFIG_FILE), "templar doctor --preflight"))
 }
 
+/// While something is missing in the settings in the folder `to`: what comes afterwards. It begins otherwise than a command that can be run now.
+pub fn when_complete(to: &Path) -> String {
+    format!("when nothing is missing, {}", preflight(to))
+}
+
 /// After the doctor has nothing against it: the node itself, in `role`; with `private`, one that reads peers at private addresses.
 pub fn start(role: &str, private: bool) -> String {
     format!("next: {}", here(&format!("templar {role}{}", flag(private))))

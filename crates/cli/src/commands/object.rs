@@ -22,7 +22,7 @@ use templar_wallet::Keypair;
 /// No object is larger: that of a model of a trillion parameters is not.
 const MAX_FILE_BYTES: u64 = 64 << 30;
 
-/// Looks into sealed objects and runs the codec on files.
+/// Look into sealed objects and run the codec on files.
 #[derive(Debug, Args)]
 pub struct ObjectArgs {
     #[command(subcommand)]

@@ -11,7 +11,7 @@ use std::{
 };
 use templar_protocol::hparams::{Hparams, Imported};
 
-/// Shows, compares and imports the hyper-parameters of a run.
+/// Show, compare and import the hyper-parameters of a run.
 #[derive(Debug, Args)]
 pub struct ParamsArgs {
     #[command(subcommand)]

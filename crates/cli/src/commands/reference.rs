@@ -18,18 +18,20 @@ pub enum DeviceArg {
     Cpu,
 }
 
+/// Where the flags stand in the help. A heading for all that comes next would hold for the flags of others, too.
+const HEADING: &str = "As in the reference";
+
 /// Flags of the reference that have a meaning here.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "As in the reference")]
 pub struct ReferenceFlags {
     /// What computes: cuda for --engine pjrt, cpu for --engine cpu.
-    #[arg(long, value_name = "cuda|cpu", conflicts_with = "engine", hide_possible_values = true)]
+    #[arg(long, help_heading = HEADING, value_name = "cuda|cpu", conflicts_with = "engine", hide_possible_values = true)]
     device: Option<DeviceArg>,
     /// Names the default directory of the node.
-    #[arg(long, value_name = "NAME", default_value = "templar")]
+    #[arg(long, help_heading = HEADING, value_name = "NAME", default_value = "templar")]
     project: String,
     /// Join only a run with the small model of local networks: --params local.
-    #[arg(long, conflicts_with = "params")]
+    #[arg(long, help_heading = HEADING, conflicts_with = "params")]
     local: bool,
     #[command(flatten)]
     refused: Refusals<Reference>,

@@ -6,7 +6,7 @@ use miette::{IntoDiagnostic, miette};
 use std::path::PathBuf;
 use templar_ops::relocate::{Moved, pack, unpack};
 
-/// Moves a node to another machine with its residual, moments, sealed object, scores and journal.
+/// Move a node to another machine with its residual, moments, sealed object, scores and journal.
 #[derive(Debug, Args)]
 pub struct RelocateArgs {
     #[command(subcommand)]

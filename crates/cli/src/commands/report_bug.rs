@@ -17,7 +17,7 @@ use templar_ops::subject::Role;
 use templar_protocol::messages::PROTOCOL_VERSION;
 use templar_store::Secret;
 
-/// Packs versions, settings, the doctor's result and the end of the journal into one archive, without secrets. It is sent nowhere.
+/// Pack versions, settings, the doctor's result and the end of the journal into one archive, without secrets. It is sent nowhere.
 #[derive(Debug, Args)]
 pub struct ReportBugArgs {
     /// The archive to write, readable by its owner alone.

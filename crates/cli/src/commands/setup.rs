@@ -13,7 +13,7 @@ use templar_store::{ENV_ACCESS_KEY_ID, ENV_SECRET_ACCESS_KEY};
 /// Settings that are asked for on a terminal; the others have good defaults.
 const ASKED: [&str; 6] = ["network.chain", "network.netuid", "wallet.name", "wallet.hotkey", "bucket.url", "node.dir"];
 
-/// Writes a node's templar.toml and .env. On a terminal it asks for what is not given; what is there already and not given anew stays.
+/// Write a node's templar.toml and .env. On a terminal it asks for what is not given; what is there already and not given anew stays.
 #[derive(Debug, Args)]
 pub struct SetupArgs {
     /// The folder of both files.
@@ -80,8 +80,12 @@ impl SetupArgs {
         for (written, path) in wrote {
             println!("{} {}", path.display(), if written { "was written" } else { "is as it should be" });
         }
-        self.say_what_is_missing(&values, &secrets);
+        let missing = self.say_what_is_missing(&values, &secrets);
         let store = if self.practice { practice::next(&self.to, &values) } else { None };
+        if store.is_none() && missing > 0 {
+            println!("{}", next::when_complete(&self.to));
+            return Ok(ExitCode::SUCCESS);
+        }
         println!("{}", store.unwrap_or_else(|| next::preflight(&self.to)));
         Ok(ExitCode::SUCCESS)
     }

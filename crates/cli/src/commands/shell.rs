@@ -5,7 +5,7 @@ use clap_complete::Shell;
 use miette::{IntoDiagnostic, WrapErr};
 use std::path::PathBuf;
 
-/// Prints completions for a shell.
+/// Print completions for a shell.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell.
@@ -23,7 +23,7 @@ enum ShellArg {
     Fish,
 }
 
-/// Writes the manual pages of all commands to a folder.
+/// Write the manual pages of all commands to a folder.
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// The folder; made if absent.

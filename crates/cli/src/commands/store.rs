@@ -15,7 +15,7 @@ use templar_store::{Bucket, BucketConfig, BucketUrl, ENV_ACCESS_KEY_ID, ENV_SECR
 /// How often the access file is looked at for changes, at most.
 const ACCESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Serves buckets from a directory.
+/// Serve buckets from a directory.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
     #[command(subcommand)]

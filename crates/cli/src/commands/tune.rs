@@ -22,7 +22,7 @@ use templar_sim::explore::{Exploration, Knob, explore};
 use templar_sim::sparseloco::Size;
 use templar_tensor::Executor;
 
-/// Proposes settings for this machine, from short real steps on its engine; with --explore, also what rate, residual decay and compression cost and
+/// Propose settings for this machine, from short real steps on its engine; with --explore, also what rate, residual decay and compression cost and
 /// bring, from short runs of a small model. Changes nothing.
 #[derive(Debug, Args)]
 pub struct TuneArgs {

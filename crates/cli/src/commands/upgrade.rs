@@ -24,7 +24,7 @@ const INCOMPLETE: u8 = 4;
 /// The longest that a feed may take.
 const FEED_LIMIT: Duration = Duration::from_secs(20);
 
-/// Looks for what an operator must follow: another run, protocol, hyper-parameters or rules in the network, and releases in a feed. Changes nothing
+/// Look for what an operator must follow: another run, protocol, hyper-parameters or rules in the network, and releases in a feed. Changes nothing
 /// but the memory of what was seen, in --dir.
 ///
 /// Exit codes: 0 nothing to do, 3 there is something, 4 nothing found but not everything could be looked at, 1 the network cannot be read.

@@ -20,7 +20,7 @@ const DIFFERS: u8 = 3;
 /// Exit code when nothing differs, but not all could be checked.
 const INCOMPLETE: u8 = 4;
 
-/// Computes a validator's scores of a window again, from the objects, the manifests and the checkpoints in its bucket and the data set.
+/// Compute a validator's scores of a window again, from the objects, the manifests and the checkpoints in its bucket and the data set.
 ///
 /// Exit codes: 0 all agrees, 3 something differs, 4 nothing differs but not everything could be checked, 1 there is nothing to verify.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ mod torch;
 
 use clap::{Args, Subcommand};
 
-/// Times parts of the system on this machine.
+/// Time parts of the system on this machine.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]

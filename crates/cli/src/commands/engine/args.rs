@@ -37,21 +37,23 @@ impl From<RecomputeArg> for Recompute {
     }
 }
 
+/// Where the flags stand in the help. A heading for all that comes next would hold for the flags of others, too.
+const HEADING: &str = "Engine";
+
 /// Which engine runs array programs; without any of them, the best that is installed.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Engine")]
 pub struct EngineFlags {
     /// What runs array programs; without it, the best that is installed.
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, help_heading = HEADING, value_name = "KIND")]
     engine: Option<EngineArg>,
     /// The plugin's file, instead of TEMPLAR_PJRT_PLUGIN or the installed one.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pjrt_plugin: Option<PathBuf>,
     /// Devices to use; without it, all of the engine's.
-    #[arg(long, visible_alias = "gpus", value_name = "N")]
+    #[arg(long, help_heading = HEADING, visible_alias = "gpus", value_name = "N")]
     devices: Option<usize>,
     /// Share of each GPU's memory to take at once [default: 0.93].
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, help_heading = HEADING, value_name = "SHARE", value_parser = share)]
     gpu_memory: Option<f32>,
 }
 

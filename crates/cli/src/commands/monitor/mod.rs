@@ -27,7 +27,7 @@ const LOOKS_OF_BUCKETS: u32 = 30;
 /// The screen that `--once` draws where there is no terminal.
 const ONCE: (u16, u16) = (160, 40);
 
-/// Shows nodes as they live: windows, loss, speed, gathering, scores, memory, alerts. Ends with Ctrl-C.
+/// Show nodes as they live: windows, loss, speed, gathering, scores, memory, alerts. Ends with Ctrl-C.
 #[derive(Debug, Args)]
 pub struct MonitorArgs {
     #[command(flatten)]

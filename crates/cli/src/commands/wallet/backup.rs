@@ -82,6 +82,13 @@ impl RestoreArgs {
     /// The archive does not open, or a file is in the way.
     pub fn run(self) -> miette::Result<()> {
         let wallets = self.wallet.dir()?;
+        if !self.from.is_file() {
+            return Err(miette!(
+                help = "name the archive that `templar wallet backup` wrote",
+                "there is no archive {}",
+                self.from.display()
+            ));
+        }
         let password = self.password.existing(&self.from, "archive")?;
         let archive = Archive::read(&self.from, &password).into_diagnostic().wrap_err("the archive does not open")?;
         let wallet = if self.wallet.names_wallet() { self.wallet.wallet() } else { archive.wallet().to_owned() };

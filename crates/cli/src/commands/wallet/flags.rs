@@ -82,7 +82,7 @@ impl WalletFlags {
     pub fn open(&self, slot: &Slot, password: &PasswordFlags) -> miette::Result<WalletKey> {
         let wallets = self.dir()?;
         let path = wallets.secret_path(slot).into_diagnostic()?;
-        let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet create`";
+        let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
         match wallets.secret_state(slot).into_diagnostic()? {
             None => Err(miette!(help = help, "there is no {slot}: {} does not exist", path.display())),
             Some(SecretState::Plain) => {

@@ -22,7 +22,7 @@ use std::{
 };
 use templar_wallet::WalletDir;
 
-/// Makes, restores, lists and uses keys.
+/// Make, restore, list and use keys.
 #[derive(Debug, Args)]
 pub struct WalletArgs {
     #[command(subcommand)]
