@@ -3,7 +3,7 @@
 //! Archives are made by the system's `tar` and `gzip` with sorted names, one owner and one time, so equal contents give equal bytes. The zip is written here: it stores
 //! its few small files as they are.
 
-use crate::skill::pages;
+use crate::{skill::pages, steps::command};
 use std::{
     fmt::Write as _,
     fs,
@@ -68,8 +68,10 @@ fn missing(target: &str, linker: &str) -> Option<String> {
 
 fn archive(root: &Path, out: &Path, target: &str, linker: &str) -> Result<String, String> {
     let variable = |suffix: &str| format!("CARGO_TARGET_{}_{suffix}", target.to_uppercase().replace('-', "_"));
-    let mut build = Command::new("cargo");
-    build.args(["build", "--release", "--locked", "--package", "templar", "--bin", "templar", "--target", target]);
+    let words = ["build", "--release", "--locked", "--package", "templar", "--bin", "templar", "--target", target];
+    let mut build = command("cargo", &words);
+    // Names of functions stay, for backtraces; line numbers would make the archive several times as large.
+    build.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     build.env(variable("LINKER"), linker).env(format!("CC_{}", target.replace('-', "_")), linker);
     run(&mut build)?;
     let name = format!("templar-{}-{target}", env!("CARGO_PKG_VERSION"));

@@ -131,7 +131,8 @@ fn cargo(arguments: &[&str]) -> Result<(), Failure> {
     run(&mut command("cargo", arguments))
 }
 
-fn command(program: &str, arguments: &[&str]) -> Command {
+/// A command that sees nothing of how this program was started by cargo.
+pub fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     // What `cargo run` tells this program of itself. Build scripts look at these: a build that sees them would begin anew wherever one without them was.
