@@ -56,12 +56,12 @@ pub fn engine() -> Result<(), Failure> {
     })
 }
 
-/// The binary, built with the features of the whole workspace, as the tests are: with its own alone, half of the dependencies would be built twice.
+/// The binary, built together with the tests: by itself it would need other features of its dependencies, and half of them would be built twice.
 ///
 /// # Errors
 /// It does not build.
 pub fn binary() -> Result<PathBuf, Failure> {
-    cargo(&["build", "--quiet", "--workspace", "--bin", "templar"])?;
+    cargo(&["build", "--quiet", "--workspace", "--tests", "--bin", "templar"])?;
     let own = std::env::current_exe()
         .map_err(|error| Failure { message: format!("the place of this program is not known: {error}"), code: 1 })?;
     Ok(own.with_file_name("templar"))
