@@ -299,10 +299,8 @@ pub fn table(metagraph: &Metagraph) -> String {
 impl RegisterArgs {
     async fn run(self) -> miette::Result<()> {
         let wallets = self.wallets.dir()?;
-        let key = |name: &str| {
-            let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
-            wallets.hotkey(&self.wallet, name).map_err(|error| miette!(help = help, "{error}"))
-        };
+        let key =
+            |name: &str| wallets.hotkey(&self.wallet, name).map_err(|error| miette!(help = super::wallet::flags::NO_HOTKEY, "{error}"));
         let hotkey = key(&self.hotkey)?.public();
         let payer = key(self.payer.as_ref().unwrap_or(&self.hotkey))?;
         let chain = self.target.connect().await?;

@@ -77,5 +77,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let said = preflight(dir.path());
         assert!(said.starts_with("next: TEMPLAR_CONFIG=") && said.ends_with("/templar.toml templar doctor --preflight"), "{said}");
+        let later = when_complete(dir.path());
+        assert!(
+            !later.starts_with("next") && later.ends_with(&said),
+            "who follows the lines that begin with `next` does not follow this one: {later}"
+        );
     }
 }

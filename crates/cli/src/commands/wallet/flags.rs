@@ -14,6 +14,8 @@ use templar_wallet::{
     password::{password_variable, unscramble},
 };
 
+/// What to do where a hotkey is not found.
+pub const NO_HOTKEY: &str = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
 /// How often a password is asked for before the command ends.
 const ATTEMPTS: usize = 3;
 
@@ -82,7 +84,10 @@ impl WalletFlags {
     pub fn open(&self, slot: &Slot, password: &PasswordFlags) -> miette::Result<WalletKey> {
         let wallets = self.dir()?;
         let path = wallets.secret_path(slot).into_diagnostic()?;
-        let help = "name an existing key with --wallet-path, --wallet and --hotkey, or make one with `templar wallet new-hotkey`";
+        let help = match slot {
+            Slot::Hotkey { .. } => NO_HOTKEY,
+            Slot::Coldkey { .. } => "name an existing wallet with --wallet-path and --wallet, or make one with `templar wallet create`",
+        };
         match wallets.secret_state(slot).into_diagnostic()? {
             None => Err(miette!(help = help, "there is no {slot}: {} does not exist", path.display())),
             Some(SecretState::Plain) => {
