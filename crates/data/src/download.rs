@@ -7,6 +7,7 @@ use crate::{CacheError, Endpoint, FileEntry, files, publish::key};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use std::{
+    error::Error,
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
@@ -27,11 +28,21 @@ const PACE_LEAST: u64 = 64 << 10;
 /// What every request may take besides, in seconds.
 const ANSWER_WITHIN_S: u64 = 30;
 
+/// What a bucket says of a request that failed, in a clause: without the method, the URL and the layers of libraries, which say the same again.
+pub fn reason(error: &object_store::Error) -> String {
+    if let object_store::Error::NotFound { path, .. } = error {
+        return format!("there is no {path}");
+    }
+    // The last link of the chain has the actual cause. An honest chain has some five links; the bound keeps a cyclic one from hanging us.
+    let links = std::iter::successors(Some(error as &(dyn Error + 'static)), |link| (*link).source()).take(32);
+    links.last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// Waits for an answer of `bytes` bytes, but not forever: whole minutes of silence are a failure like another.
 pub(crate) async fn in_time<T>(bytes: u64, answer: impl Future<Output = object_store::Result<T>>) -> Result<T, String> {
     let limit = Duration::from_secs(ANSWER_WITHIN_S + bytes / PACE_LEAST);
     match tokio::time::timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Ok(answer) => answer.map_err(|error| reason(&error)),
         Err(_) => Err(format!("it did not answer within {} s", limit.as_secs())),
     }
 }
@@ -201,6 +212,17 @@ async fn fetch_rest(
 mod tests {
     use super::*;
     use templar_protocol::Digest;
+
+    #[test]
+    fn a_bucket_s_reason_is_a_clause_without_layers() {
+        use object_store::Error;
+        let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "the connection was refused");
+        let generic = Error::Generic { store: "S3", source: Box::new(refused()) };
+        assert!(generic.to_string().starts_with("Generic S3 error"));
+        assert_eq!(reason(&generic), "the connection was refused");
+        let gone = Error::NotFound { path: "manifest.json".into(), source: Box::new(refused()) };
+        assert_eq!(reason(&gone), "there is no manifest.json");
+    }
 
     #[test]
     fn ranges_cover_the_rest_once() {

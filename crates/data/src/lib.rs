@@ -32,7 +32,7 @@ pub mod token_stream;
 pub mod tokenizer;
 
 pub use cache::{CacheError, Endpoint, ShardCache, fetch_manifest};
-pub use download::Tried;
+pub use download::{Tried, reason};
 pub use hub::{HubError, HubOptions, HubToken};
 pub use manifest::{DataManifest, FileEntry, HeldOut, ManifestError, ShardEntry, TokenizerEntry, TokenizerKind};
 pub use prepare::{PrepareError, PrepareOptions, Progress, prepare};

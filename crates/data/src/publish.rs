@@ -4,7 +4,9 @@
 //! with its digest; a file that is there with the right size and digest is not sent again.
 
 use crate::{
-    DataManifest, FileEntry, ManifestError, files,
+    DataManifest, FileEntry, ManifestError,
+    download::reason,
+    files,
     manifest::{MANIFEST_NAME, is_plain},
 };
 use futures::{TryStreamExt, stream::FuturesUnordered};
@@ -45,14 +47,14 @@ pub enum PublishError {
         path: PathBuf,
     },
     /// The bucket refuses.
-    #[error("cannot put {key} to {store}: {source}; check the endpoint, the bucket's name and the write credentials, then push again")]
+    #[error("cannot put {key} to {store}: {why}; check the endpoint, the bucket's name and the write credentials, then push again")]
     Store {
         /// The object.
         key: String,
         /// The bucket.
         store: String,
         /// What it says.
-        source: object_store::Error,
+        why: String,
     },
     /// What arrived is not what was sent.
     #[error("{key} has {found} bytes in {store} instead of {sent}; push again")]
@@ -122,7 +124,7 @@ pub async fn push(
 }
 
 fn store_error<'a>(store: &'a dyn ObjectStore, key: &'a Key) -> impl Fn(object_store::Error) -> PublishError + 'a {
-    move |source| PublishError::Store { key: key.to_string(), store: store.to_string(), source }
+    move |error| PublishError::Store { key: key.to_string(), store: store.to_string(), why: reason(&error) }
 }
 
 /// Whether the bucket has the file with its size and its recorded digest.

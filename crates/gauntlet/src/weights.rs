@@ -19,6 +19,9 @@ pub struct PeerWeight {
     pub standard_error: f64,
     /// Mean score in units of the common level of its windows.
     pub quality: f64,
+    /// Standard error of quality, in the same unit; 0 where there is no quality.
+    #[serde(default)]
+    pub quality_error: f64,
     /// Quality after shrinking; 0 when not above zero beyond noise.
     pub shrunk: f64,
     /// Evaluations that count.

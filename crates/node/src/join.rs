@@ -6,7 +6,7 @@
 use crate::context::{Context, SMALL_REQUEST, bucket_commitment};
 use crate::journal::trouble;
 use crate::position::Position;
-use crate::roster::Roster;
+use crate::roster::{Member, Roster};
 use crate::run::Run;
 use crate::signed;
 use templar_chain::{ChainError, Wait};
@@ -14,8 +14,8 @@ use templar_data::{DataManifest, Endpoint};
 use templar_model::checkpoint;
 use templar_protocol::hparams::Hparams;
 use templar_protocol::messages::{CheckpointPointer, Message, PROTOCOL_VERSION, RunDescriptor};
-use templar_protocol::{ParamSpec, Theta, ThetaDigest, names};
-use templar_store::{Bucket, BucketConfig, BucketUrl};
+use templar_protocol::{AccountId, ParamSpec, Theta, ThetaDigest, names};
+use templar_store::{Bucket, BucketConfig, BucketUrl, Reach};
 
 /// How long to wait before looking again for something that is not there yet, in ms.
 const LOOK_AGAIN_MS: u64 = 200;
@@ -90,14 +90,27 @@ pub async fn find_run(ctx: &Context, expected: Option<&Hparams>) -> Result<Run, 
         }
         if !told {
             told = true;
-            let text = match roster.leader() {
-                None => "there is no validator with a permit and stake yet; waiting for one".to_owned(),
-                Some(leader) => format!("the leader (uid {}) has not published a run yet; waiting for it", leader.uid),
-            };
-            ctx.warn_of(trouble::NO_RUN, text);
+            ctx.warn_of(trouble::NO_RUN, nothing_offered(&roster.validators, ctx.http.reach(), &ctx.hotkey()));
         }
         ctx.clock.sleep_until(ctx.now_ms() + LOOK_AGAIN_MS).await;
     }
+}
+
+/// Why no run is offered, as far as that is known: a bucket that is not read because of its address is no leader that is late.
+fn nothing_offered(validators: &[Member], reach: Reach, own: &AccountId) -> String {
+    let Some(leader) = validators.first() else { return "there is no validator with a permit and stake yet; waiting for one".to_owned() };
+    let is_skipped = |validator: &&Member| {
+        reach == Reach::Public && validator.hotkey != *own && validator.bucket.as_ref().is_some_and(BucketUrl::is_private_host)
+    };
+    let skipped: Vec<String> = validators.iter().filter(is_skipped).map(|validator| validator.uid.to_string()).collect();
+    if skipped.is_empty() {
+        return format!("the leader (uid {}) has not published a run yet; waiting for it", leader.uid);
+    }
+    format!(
+        "no validator offers a run, and the buckets of these are skipped, because their addresses are private: uid {}. Where the network is one's own, \
+         --private-peers takes them",
+        skipped.join(", ")
+    )
 }
 
 /// The run in the bucket of the first validator that offers one, signed by any validator.
@@ -238,4 +251,32 @@ async fn load_checkpoint(ctx: &Context, pointer: &CheckpointPointer, bucket: &Bu
         file_bytes: pointer.file_bytes,
     });
     Ok(loaded.tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use templar_protocol::Uid;
+
+    #[test]
+    fn a_bucket_that_is_skipped_is_no_leader_that_is_late() {
+        let validator = |uid: u16, url: &str| Member {
+            uid: Uid(uid),
+            hotkey: AccountId([uid as u8; 32]),
+            stake: 10,
+            permit: true,
+            bucket: Some(BucketUrl::parse_peer(url).unwrap()),
+        };
+        let roster = |url: &str| vec![validator(4, url), validator(7, "https://bucket.example/bucket")];
+        let (private, public, other) =
+            (roster("http://10.0.0.5:9000/bucket"), roster("https://storage.example/bucket"), AccountId([9; 32]));
+        let told = nothing_offered(&private, Reach::Public, &other);
+        assert!(told.contains("private: uid 4.") && told.contains("--private-peers"), "{told}");
+        for (roster, reach, own) in
+            [(&private, Reach::Anywhere, other), (&public, Reach::Public, other), (&private, Reach::Public, AccountId([4; 32]))]
+        {
+            assert_eq!(nothing_offered(roster, reach, &own), "the leader (uid 4) has not published a run yet; waiting for it");
+        }
+        assert!(nothing_offered(&[], Reach::Public, &other).contains("no validator with a permit"));
+    }
 }

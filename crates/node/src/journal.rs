@@ -107,7 +107,7 @@ pub enum Entry {
         window: Window,
         /// What was measured.
         #[serde(flatten)]
-        evaluation: PeerEvaluation,
+        evaluation: Box<PeerEvaluation>,
     },
     /// A validator judged a member that it did not measure in this window.
     Judged {
@@ -197,6 +197,9 @@ pub struct PeerEvaluation {
     pub standing: f64,
     /// Mean gradient score in units of the common level.
     pub quality: f64,
+    /// Its standard error; 0 where it is not known.
+    #[serde(default)]
+    pub quality_error: f64,
     /// The weight that it would get now.
     pub weight: f64,
     /// Losses of each own sequence, nats per token.
@@ -258,6 +261,7 @@ impl PeerEvaluation {
             work: weight.map_or(1.0, |weight| weight.work),
             standing: weight.map_or(1.0, |weight| weight.standing),
             quality: weight.map_or(0.0, |weight| weight.quality),
+            quality_error: weight.map_or(0.0, |weight| weight.quality_error),
             weight: weight.map_or(0.0, |weight| weight.weight),
             own: measurement.own.clone(),
             random: measurement.random.clone(),

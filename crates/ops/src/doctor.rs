@@ -86,7 +86,7 @@ pub struct Entry {
 /// What the doctor has found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The worst verdict; a skip counts less than a pass.
+    /// The worst verdict; a skip counts less than a pass, so that it is one only where nothing was examined.
     pub verdict: Verdict,
     /// How many checks ended how.
     pub counts: BTreeMap<String, usize>,
@@ -118,7 +118,9 @@ pub async fn examine(checks: Vec<Box<dyn Check>>, subject: &Subject, repair: boo
     for entry in &entries {
         *counts.entry(entry.finding.verdict.to_string().to_lowercase()).or_default() += 1;
     }
-    Report { verdict: worst.unwrap_or(Verdict::Pass), counts, role: subject.settings.role, took_ms: ms(begun.elapsed()), checks: entries }
+    let examined = entries.iter().any(|entry| entry.finding.verdict == Verdict::Pass);
+    let verdict = worst.unwrap_or(if examined { Verdict::Pass } else { Verdict::Skip });
+    Report { verdict, counts, role: subject.settings.role, took_ms: ms(begun.elapsed()), checks: entries }
 }
 
 async fn one(check: &dyn Check, subject: &Subject, begun: Instant, repair: bool) -> Entry {
@@ -153,10 +155,11 @@ async fn bounded(check: &dyn Check, subject: &Subject, begun: Instant) -> Findin
 }
 
 impl Report {
-    /// The exit code of the worst finding: 0 for none, 1 for a failure, 2 for warnings only.
+    /// The exit code of the worst finding: 0 for none, 1 for a failure, 2 for warnings only, 3 where nothing was examined.
     pub fn exit_code(&self) -> u8 {
         match self.verdict {
-            Verdict::Pass | Verdict::Skip => 0,
+            Verdict::Pass => 0,
+            Verdict::Skip => 3,
             Verdict::Warn => 2,
             Verdict::Fail => 1,
         }
@@ -190,7 +193,23 @@ impl Report {
             count("skip"),
             self.took_ms as f64 / 1e3
         );
+        if self.verdict == Verdict::Skip {
+            out.push_str(&self.nothing());
+        }
         out
+    }
+
+    /// Where no check could be made: that this proves nothing, and what each of them wanted.
+    fn nothing(&self) -> String {
+        let mut why: Vec<&str> = self
+            .checks
+            .iter()
+            .map(|entry| entry.finding.evidence.get("why").and_then(|why| why.as_str()).unwrap_or(&entry.finding.sentence))
+            .collect();
+        why.sort_unstable();
+        why.dedup();
+        let why = if why.is_empty() { "no check fits this role and phase".to_owned() } else { crate::foreign::cut(&why.join("; ")) };
+        format!("nothing was examined, so nothing is known to be well: {why}\n")
     }
 }
 
@@ -250,7 +269,23 @@ mod tests {
     async fn warnings_alone_have_an_exit_code_of_their_own() {
         let only_warnings = report(vec![Box::new(Fake("t.b", || Ok(warn("hm"))))]).await;
         assert_eq!(only_warnings.exit_code(), 2);
-        assert_eq!(report(vec![Box::new(Fake("t.b", || Err(crate::check::skip("no"))))]).await.exit_code(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_examined_is_not_well() {
+        fn skip() -> Outcome {
+            Err(crate::facts::Missing::new("the chain is silent", "chain.reachable").into())
+        }
+        let skipped = report(vec![Box::new(Fake("t.b", skip))]).await;
+        assert_eq!((skipped.verdict, skipped.exit_code()), (Verdict::Skip, 3));
+        assert!(
+            skipped.table().ends_with("nothing was examined, so nothing is known to be well: the chain is silent\n"),
+            "{}",
+            skipped.table()
+        );
+        assert_eq!(report(vec![]).await.exit_code(), 3);
+        let one = report(vec![Box::new(Fake("t.b", skip)), Box::new(Fake("t.a", || Ok(pass("yes"))))]).await;
+        assert_eq!((one.verdict, one.exit_code()), (Verdict::Pass, 0));
     }
 
     #[tokio::test(start_paused = true)]

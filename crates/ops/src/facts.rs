@@ -251,7 +251,12 @@ impl Subject {
         let mut why = Vec::new();
         for validator in &roster.validators {
             let Some(bucket) = self.bucket_of(validator).await else {
-                why.push(format!("uid {} has committed to no bucket that can be read", validator.uid));
+                let is_private = validator.bucket.as_ref().is_some_and(BucketUrl::is_private_host);
+                why.push(if is_private {
+                    format!("the bucket of uid {} is skipped, because its address is private; --private-peers takes it", validator.uid)
+                } else {
+                    format!("uid {} has committed to no bucket that can be read", validator.uid)
+                });
                 continue;
             };
             match bucket.get(names::RUN, RunDescriptor::BYTES_MAX, self.deadline()).await {

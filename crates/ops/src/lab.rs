@@ -478,5 +478,7 @@ impl Lab {
         let finding = self.finds(check).await;
         assert_eq!(finding.verdict, verdict, "{}: {finding:?}", check.about().id);
         assert!(finding.sentence.contains(words), "{words:?} is not in {:?}", finding.sentence);
+        let raw = ["<?xml", "<Error>", "Error performing", "Generic "];
+        assert!(!raw.iter().any(|raw| finding.sentence.contains(raw)), "a library's own words: {:?}", finding.sentence);
     }
 }

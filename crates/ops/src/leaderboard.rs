@@ -25,7 +25,7 @@ pub const TARGETS: [Target; 7] = [
     Target { id: "gather", title: "mean share of gathered objects", least: measures::GATHER_LOW },
     Target { id: "gather-good", title: "mean share of gathered objects, of a good miner", least: measures::GATHER_GOOD },
     Target { id: "in-sync", title: "share of the last windows without a resync or a refusal for another θ", least: 1.0 },
-    Target { id: "score", title: "mean gradient score over its standard error", least: 1.645 },
+    Target { id: "score", title: "quality over its standard error, as the rules ask for a weight", least: 1.645 },
     Target { id: "tokens", title: "inner steps taken as a share of the plan, which sets the tokens per second", least: 1.0 },
     Target { id: "uptime", title: "share of the known windows whose object was accepted", least: 0.99 },
     Target { id: "standing", title: "the factor that offences have left", least: 0.99 },
@@ -184,10 +184,9 @@ fn targets(validator: &NodeRecord, uid: Uid, all: &[&NodeRecord]) -> Vec<Met> {
                 (!validator.windows.is_empty()).then(|| synced.saturating_sub(resyncs) as f64 / validator.windows.len() as f64)
             }
             "score" => {
-                let scores: Vec<[f64; 2]> = judged?.iter().filter_map(|judged| judged.score).collect();
-                let mean = scores.iter().map(|[score, _]| score).sum::<f64>() / scores.len().max(1) as f64;
-                let error = scores.iter().map(|[_, error]| error * error).sum::<f64>().sqrt() / scores.len().max(1) as f64;
-                (!scores.is_empty() && error > 0.0).then(|| mean / error)
+                // Not the mean of what is kept: the gains of a run's first windows would outweigh all that came after them.
+                let (quality, error) = judged?.iter().rev().find_map(|judged| judged.quality.zip(judged.quality_error))?;
+                Some(quality / error)
             }
             "tokens" => {
                 let plan = f64::from(node?.newest()?.plan.inner_steps);
@@ -243,6 +242,17 @@ mod tests {
         assert_eq!((good["uptime"], late["uptime"]), (Some(true), Some(false)));
         assert_eq!((good["score"], late["score"]), (Some(true), None));
         assert_eq!(good["tokens"], None, "its journal is not at hand");
+    }
+
+    #[test]
+    fn a_great_first_window_does_not_make_up_for_harm_ever_since() {
+        let deeds = |place| vec![Deed::Helps(if place == 0 { 0.2 } else { -0.01 }), Deed::Helps(0.01), Deed::Helps(0.01)];
+        let record = record_of_sheets(&Sheets { sheets: sheets(8, deeds), signer: None, place: "here".into() });
+        let scores: Vec<f64> = record.judged[&Uid(1)].iter().filter_map(|judged| Some(judged.score?[0])).collect();
+        assert!(scores.iter().sum::<f64>() > 0.0, "the mean of all would be met: {scores:?}");
+        let own = board(&[&record], Some(Uid(1))).unwrap().own.unwrap();
+        let met = own.targets.iter().find(|met| met.target.id == "score").unwrap();
+        assert!(met.met == Some(false) && met.value.is_some_and(|value| value < 0.0), "{met:?}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ const REQUEST: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum SheetsError {
     /// The directory has no journal.
-    #[error("there is no validator's journal in {}; name the directory of a localnet or of a validator", dir.display())]
+    #[error("there is no validator's journal in {}", dir.display())]
     NoJournal {
         /// The directory.
         dir: PathBuf,
@@ -41,7 +41,7 @@ pub enum SheetsError {
         source: io::Error,
     },
     /// No window was scored yet.
-    #[error("no window has been scored yet, so there is nothing to explain; wait for the end of the first window with a miner")]
+    #[error("no window has been scored yet")]
     Nothing,
     /// The window asked for has no sheet.
     #[error("there is no score sheet of window {window}{}", range(*first, *last))]
@@ -68,9 +68,9 @@ pub enum SheetsError {
 
 fn range(first: Option<Window>, last: Option<Window>) -> String {
     match (first, last) {
-        (Some(first), Some(last)) if first < last => format!(
-            "; there are sheets from window {first} to {last}, except of windows that were void or followed only; leave --window out for the newest"
-        ),
+        (Some(first), Some(last)) if first < last => {
+            format!("; there are sheets from window {first} to {last}, except of windows that were void or followed only")
+        }
         (_, Some(last)) => format!(
             "; the newest is of window {last}. Older ones are deleted after the run's retention, and a window that was void or followed only has none"
         ),

@@ -139,9 +139,12 @@ fn history(spoil: impl Fn(&mut WindowEntry, &mut PeerEvaluation), more: impl Fn(
         }
         for other in 2..=6 {
             let evaluation = PeerEvaluation { uid: Uid(other), weight: 0.1, ..measured() };
-            validator.push(line(t_ms, Entry::Evaluated { window: Window(window), evaluation }));
+            validator.push(line(t_ms, Entry::Evaluated { window: Window(window), evaluation: Box::new(evaluation) }));
         }
-        validator.push(line(t_ms, Entry::Evaluated { window: Window(window), evaluation: PeerEvaluation { uid: Uid(1), ..evaluation } }));
+        validator.push(line(
+            t_ms,
+            Entry::Evaluated { window: Window(window), evaluation: Box::new(PeerEvaluation { uid: Uid(1), ..evaluation }) },
+        ));
         validator.push(line(t_ms, Entry::Window(Box::new(WindowEntry { training: None, ..healthy(window) }))));
         miner.push(line(t_ms, Entry::Window(Box::new(entry))));
     }

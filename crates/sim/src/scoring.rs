@@ -103,7 +103,8 @@ impl Scores {
         let verdict = self.scorer.observe(&observation).map_err(|error| error.to_string())?;
         if seat.world.record.borrow().has_journal() {
             for measurement in measurements {
-                seat.note(&Entry::Evaluated { window, evaluation: PeerEvaluation::of(&verdict, &self.scorer.weights(), measurement) });
+                let evaluation = Box::new(PeerEvaluation::of(&verdict, &self.scorer.weights(), measurement));
+                seat.note(&Entry::Evaluated { window, evaluation });
             }
         }
         if seat.world.record.borrow().has_journal() {

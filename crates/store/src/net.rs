@@ -1,7 +1,7 @@
 //! The HTTP client below the buckets: one connection pool for all of them, and a guard against hostile servers.
 //!
-//! What always holds: redirects are not followed; the body of an answer that is not an object is read up to a bound and shown without
-//! control characters; server trouble (5xx, 408, 429) becomes a typed, retryable error; with [`Reach::Public`] no connection goes to an
+//! What always holds: redirects are not followed; the body of an answer that is not an object is read up to a bound and shown as a sentence, not
+//! as the XML or HTML that it is, without control characters; server trouble (5xx, 408, 429) becomes a typed, retryable error; with [`Reach::Public`] no connection goes to an
 //! address inside somebody's own network, whatever a name resolves to.
 
 use crate::error::{ErrorKind, Passing, Refused, StoreError, Throttled};
@@ -226,11 +226,28 @@ async fn bounded(body: HttpResponseBody, max: usize) -> Result<Option<Bytes>, Ht
 /// A server's message made fit for a terminal and a log: one line of printable characters, cut short.
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
+    let text = said(&text).unwrap_or_else(|| text.into_owned());
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX_CHARS).collect();
     if text.chars().nth(MESSAGE_MAX_CHARS).is_some() {
         line.push('…');
     }
     line
+}
+
+/// What a page says: code and message of an error in S3's XML, the title of an HTML page, as a proxy sends it; none where it is neither.
+fn said(page: &str) -> Option<String> {
+    let element = |name: &str| {
+        let (_, rest) = page.split_once(&format!("<{name}>"))?;
+        let (inside, _) = rest.split_once(&format!("</{name}>"))?;
+        // What is no escape is shown as it came.
+        let inside = quick_xml::escape::unescape(inside).map_or_else(|_| inside.to_owned(), |plain| plain.into_owned());
+        Some(inside.trim().trim_end_matches('.').to_owned()).filter(|inside| !inside.is_empty())
+    };
+    match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        (Some(said), None) | (None, Some(said)) => Some(said),
+        (None, None) => element("title").map(|title| format!("a page with the title {title:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +302,24 @@ mod tests {
         let endless = Guarded(Canned::new(404, vec![b'x'; ERROR_BODY_MAX_BYTES + 1]));
         let body = body_of(endless.call(request(Method::GET, "http://host/bucket/key")).await.unwrap()).await;
         assert_eq!(&body[..], b"(an overlong message)");
+    }
+
+    #[tokio::test]
+    async fn of_a_page_only_what_it_says_is_kept() {
+        let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code><Message>There isn&apos;t such a key.</Message><Resource>/b/k</Resource></Error>";
+        let html = "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>a proxy</body></html>";
+        let cut = [
+            (xml, "NoSuchKey: There isn't such a key"),
+            ("<Error><Code>AccessDenied</Code></Error>", "AccessDenied"),
+            ("<Error><Message>a &such; message</Message></Error>", "a &such; message"),
+            (html, "a page with the title \"502 Bad Gateway\""),
+            ("<Code>without an end", "<Code>without an end"),
+            ("plain words", "plain words"),
+        ];
+        for (page, said) in cut {
+            let response = Guarded(Canned::new(404, page)).call(request(Method::GET, "http://host/bucket/key")).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&body_of(response).await), said, "{page}");
+        }
     }
 
     #[tokio::test]

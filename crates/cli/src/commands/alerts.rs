@@ -181,15 +181,22 @@ impl ListArgs {
                 |rule: rules::Rule| json!({ "id": rule.id, "measures": rule.measures, "side": rule.side, "thresholds": rule.thresholds });
             serde_json::to_string_pretty(&rules::all().map(entry).collect::<Vec<_>>()).into_diagnostic()? + "\n"
         } else {
-            rules::all().map(|rule| format!("{:<20} {} {}\n", rule.id, bounds(&rule), rule.measures)).collect()
+            table()
         };
         super::params::print(&text)
     }
 }
 
-fn bounds(rule: &rules::Rule) -> String {
-    let sign = if rule.side == Side::Above { ">" } else { "<" };
-    format!("{sign} {:<7.4} {sign} {:<7.4}", rule.thresholds.warn, rule.thresholds.critical)
+/// The alerts with their thresholds, in columns under their names.
+fn table() -> String {
+    let mut out = format!("{:<20} {:<11} {:<11} measures\n", "alert", "warns", "critical");
+    for rule in rules::all() {
+        let sign = if rule.side == Side::Above { ">" } else { "<" };
+        let [warn, critical] = [rule.thresholds.warn, rule.thresholds.critical].map(|value| format!("{sign} {value:.4}"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{:<20} {warn:<11} {critical:<11} {}", rule.id, rule.measures);
+    }
+    out
 }
 
 /// The handbook's page about alerts.
@@ -241,3 +248,21 @@ A webhook's JSON has `event` (`raised` or `cleared`), `alert`, `level`, `node`, 
 | alert | measures | warns | critical | room | means |
 |---|---|---|---|---|---|
 ";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_of_the_list_stand_below_their_names() {
+        let table = table();
+        let (head, rows) = table.split_once('\n').unwrap();
+        for name in ["warns", "critical", "measures"] {
+            let column = head.find(name).unwrap();
+            for row in rows.lines() {
+                assert!(row.as_bytes()[column - 1] == b' ' && row.as_bytes()[column] != b' ', "{name}: {row}");
+            }
+        }
+    }
+}

@@ -33,7 +33,7 @@ const FAILED: u8 = 1;
 /// Between two examinations.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Examine a node: what it needs, and whether it works. Exits 0, or 1 after a failure, 2 after warnings only, 3 when it cannot work itself.
+/// Examine a node: what it needs, and whether it works. Exits 0, or 1 after a failure, 2 after warnings only, 3 when it could examine nothing.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// What the node does.
@@ -177,7 +177,7 @@ impl DoctorArgs {
         }
         let mut text = report.table();
         // What was selected by name is no whole preflight.
-        if when == When::Preflight && code != FAILED && self.only.is_empty() {
+        if when == When::Preflight && code != FAILED && report.verdict != Verdict::Skip && self.only.is_empty() {
             let role = if self.role == RoleArg::Miner { "miner" } else { "validator" };
             text = text + &super::next::start(role, self.node.private_peers) + "\n";
         }

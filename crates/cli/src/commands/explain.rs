@@ -55,11 +55,31 @@ pub fn missing(error: &SheetsError) -> miette::Report {
         SheetsError::NoJournal { .. } => {
             "run `templar localnet` first, name its directory with --dir, or a validator's bucket with --validator"
         }
-        SheetsError::Nothing => "let the network run until a window with a miner is over",
+        SheetsError::Nothing => "wait for the end of the first window with a miner",
         SheetsError::NoWindow { .. } => "name a window that was scored with --window, or leave it out for the newest",
         SheetsError::Io { .. } => "check that this user may read it",
         SheetsError::Store(_) => "check the URL, and whether the bucket's server is up and lets anybody read",
         SheetsError::Untrue { .. } => "do not rely on this validator; tell its operator",
     };
     miette!(help = help, "{error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_is_said_once() {
+        let window = Window(7);
+        let errors = [
+            SheetsError::NoJournal { dir: "nowhere".into() },
+            SheetsError::Nothing,
+            SheetsError::NoWindow { window, first: Some(Window(1)), last: Some(Window(5)) },
+        ];
+        for error in errors {
+            let (report, told) = (missing(&error), error.to_string());
+            assert!(report.help().is_some_and(|help| !help.to_string().is_empty()), "{told}");
+            assert!(["--", "name ", "wait", "leave "].iter().all(|advice| !told.contains(advice)), "{told}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `templar judge`: a validator's numbers for one's own object, before it is sent.
 
+use super::explain::missing;
 use super::measuring::MeasuringFlags;
 use super::validators::{ValidatorFlags, Validators};
 use clap::Args;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use templar_node::journal::Entry;
 use templar_node::state::StateDir;
-use templar_ops::judge::{Inputs, Outcome, Report, judge};
+use templar_ops::judge::{Inputs, JudgeError, Outcome, Report, judge};
 use templar_ops::probe::journal_tail;
 use templar_protocol::{AccountId, Digest, Uid, Window};
 
@@ -89,7 +90,10 @@ impl JudgeArgs {
             seed: self.seed.as_ref().map(|seed| Digest::of(seed.as_bytes())),
             earlier: self.earlier,
         };
-        judge(&inputs).await.into_diagnostic()
+        judge(&inputs).await.map_err(|error| match error {
+            JudgeError::Sheets(error) => missing(&error),
+            error => miette!("{error}"),
+        })
     }
 
     fn object(&self) -> miette::Result<PathBuf> {

@@ -290,9 +290,10 @@ impl Scorer {
             }
             if let Some(change) = quality::fall(&rules, &state.scores, deviation) {
                 let passed = change.sigmas < rules.change_sigmas;
+                let (apart, side) = (change.sigmas.abs(), if change.sigmas < 0.0 { "better" } else { "worse" });
                 let reason = format!(
-                    "its newest {} evaluations are {:.1} standard errors worse than those before; from {} on only they count",
-                    change.newest, change.sigmas, rules.change_sigmas
+                    "its newest {} evaluations are {apart:.1} standard errors {side} than those before; from {} worse on only they count",
+                    change.newest, rules.change_sigmas
                 );
                 if !passed {
                     state.scores.drain(..state.scores.len() - change.newest);

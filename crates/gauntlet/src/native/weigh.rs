@@ -113,6 +113,7 @@ fn explain(parts: &Parts, weight: f64, pooled: &Pooled) -> PeerWeight {
         mean_score,
         standard_error: error * level,
         quality,
+        quality_error: error,
         shrunk,
         evaluations,
         credit,

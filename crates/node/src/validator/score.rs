@@ -182,7 +182,8 @@ impl Validator {
     fn note_scores(&self, sheet: ScoreSheet, published: Option<Digest>) {
         let (ctx, window) = (&self.node.ctx, sheet.observation.window);
         for measurement in &sheet.observation.measurements {
-            ctx.note(Entry::Evaluated { window, evaluation: PeerEvaluation::of(&sheet.verdict, &sheet.weights, measurement) });
+            let evaluation = Box::new(PeerEvaluation::of(&sheet.verdict, &sheet.weights, measurement));
+            ctx.note(Entry::Evaluated { window, evaluation });
         }
         for judgement in &sheet.verdict.peers {
             if judgement.random.is_none() {

@@ -4,6 +4,7 @@ use crate::foreign::cut;
 use crate::watch::{Judged, NodeRecord, measures};
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::time::{Duration, UNIX_EPOCH};
 use templar_node::journal::WindowEntry;
 use templar_protocol::{Uid, Window};
 
@@ -56,6 +57,16 @@ impl Found {
         self.evidence.push(Evidence { line: line.into(), observed: cut(&observed.into()), expected: expected.into() });
         self
     }
+}
+
+/// An instant as people write it, in UTC; what lies beyond the calendar stays a number.
+pub(super) fn utc(t_ms: u64) -> String {
+    /// The first second of the year 10000.
+    const CALENDAR_END_S: u64 = 253_402_300_800;
+    if t_ms / 1000 >= CALENDAR_END_S {
+        return format!("{t_ms} ms");
+    }
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(t_ms)).to_string()
 }
 
 /// A node that is to be diagnosed.
@@ -152,5 +163,17 @@ impl<'a> Case<'a> {
         errors.sort_unstable();
         let steady = errors.len() >= 2 && (errors.iter().all(|error| *error < 0) || errors.iter().all(|error| *error > 0));
         errors.get(errors.len() / 2).copied().filter(|_| steady)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_told_in_utc_and_absurd_ones_do_no_harm() {
+        assert_eq!(utc(1_750_000_098_050), "2025-06-15T15:08:18Z");
+        assert_eq!(utc(253_402_300_799_999), "9999-12-31T23:59:59Z");
+        assert_eq!([253_402_300_800_000, u64::MAX].map(utc), ["253402300800000 ms", "18446744073709551615 ms"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Causes that a node names itself when it ends or cannot begin.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT};
+use super::case::{Case, Certainty, Found, RECENT, utc};
 use crate::foreign::cut;
 use templar_node::journal::trouble;
 
@@ -9,11 +9,11 @@ use templar_node::journal::trouble;
 fn said(case: &Case<'_>, kind: &'static str, sentence: &str, expected: &str) -> Option<Found> {
     let node = case.node;
     if let Some(stopped) = node.stopped.as_ref().filter(|stopped| stopped.kind == kind) {
-        let line = format!("{} · stopped at {} ms", node.name, stopped.t_ms);
+        let line = format!("{} · stopped at {}", node.name, utc(stopped.t_ms));
         return Some(Found::new(Certainty::Certain, format!("{sentence}: {}", cut(&stopped.text))).with(line, &stopped.text, expected));
     }
     let warned = node.recent(kind, RECENT).next_back()?;
-    let line = format!("{} · warning at {} ms", node.name, warned.t_ms);
+    let line = format!("{} · warning at {}", node.name, utc(warned.t_ms));
     Some(Found::new(Certainty::Certain, format!("{sentence}: {}", cut(&warned.text))).with(line, &warned.text, expected))
 }
 
@@ -123,10 +123,10 @@ pub const STOPPED: Cause = Cause {
         let Some(stopped) = case.node.stopped.as_ref() else {
             let gone = case.running == Some(false) && case.node.last_ms > 0;
             let found = Found::new(Certainty::Certain, "its process is gone, and has not said why");
-            let line = format!("{} · last line at {} ms", case.node.name, case.node.last_ms);
+            let line = format!("{} · last line at {}", case.node.name, utc(case.node.last_ms));
             return gone.then(|| found.with(line, "no process holds the directory's lock", "a running process"));
         };
-        let line = format!("{} · stopped at {} ms", case.node.name, stopped.t_ms);
+        let line = format!("{} · stopped at {}", case.node.name, utc(stopped.t_ms));
         let found = Found::new(Certainty::Certain, format!("it ended: {}", cut(&stopped.text)));
         (case.running != Some(true)).then(|| found.with(line, &stopped.text, "a running process"))
     },

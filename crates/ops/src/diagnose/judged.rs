@@ -1,7 +1,7 @@
 //! Causes that validators tell: what became of objects, and what they are worth.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT};
+use super::case::{Case, Certainty, Found, RECENT, utc};
 use crate::watch::{Judged, NodeRecord};
 
 /// Refusals by the bytes of an object.
@@ -67,7 +67,7 @@ fn desynchronised(case: &Case<'_>) -> Option<Found> {
     let since_ms = case.node.since_ms(RECENT);
     let resyncs: Vec<_> = case.node.resyncs.iter().filter(|resync| resync.t_ms > since_ms).collect();
     let last = resyncs.last()?;
-    let line = format!("{} · resync at {} ms", case.node.name, last.t_ms);
+    let line = format!("{} · resync at {}", case.node.name, utc(last.t_ms));
     let certainty = if resyncs.len() >= 2 { Certainty::Likely } else { Certainty::Possible };
     Some(Found::new(certainty, format!("θ was loaded anew {} times lately", resyncs.len())).with(line, &last.text, "no resync"))
 }

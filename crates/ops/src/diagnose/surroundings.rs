@@ -1,7 +1,7 @@
 //! Causes around a node: chain, clock, data, bucket and link.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT};
+use super::case::{Case, Certainty, Found, RECENT, utc};
 use crate::foreign::cut;
 use crate::watch::{Trouble, measures};
 use templar_node::journal::trouble;
@@ -11,7 +11,7 @@ use templar_protocol::Window;
 fn warned(case: &Case<'_>, kind: &'static str, least: usize, sentence: &str, expected: &str) -> Option<Found> {
     let all: Vec<&Trouble> = case.node.recent(kind, RECENT).collect();
     let last = all.last().filter(|_| all.len() >= least)?;
-    let line = format!("{} · warning at {} ms", case.node.name, last.t_ms);
+    let line = format!("{} · warning at {}", case.node.name, utc(last.t_ms));
     let sentence = format!("{sentence} ({} times lately): {}", all.len(), cut(&last.text));
     Some(Found::new(Certainty::Certain, sentence).with(line, &last.text, expected))
 }
@@ -66,7 +66,7 @@ pub const DATA: Cause = Cause {
     find: |case| {
         warned(case, trouble::DATA, 1, "the shard did not come", "the shard of the window").or_else(|| {
             let stopped = case.node.stopped.as_ref().filter(|stopped| stopped.kind == trouble::DATA)?;
-            let line = format!("{} · stopped at {} ms", case.node.name, stopped.t_ms);
+            let line = format!("{} · stopped at {}", case.node.name, utc(stopped.t_ms));
             Some(Found::new(Certainty::Certain, format!("the node ended: {}", cut(&stopped.text))).with(
                 line,
                 &stopped.text,
@@ -85,7 +85,7 @@ pub const REORGANISED: Cause = Cause {
     find: |case| {
         let deepest = case.node.deepest_reorganisation(RECENT).filter(|deepest| deepest.depth >= 2)?;
         let sentence = format!("{} blocks from {} on were replaced", deepest.depth, deepest.from);
-        let line = format!("{} · reorganised at {} ms", case.node.name, deepest.t_ms);
+        let line = format!("{} · reorganised at {}", case.node.name, utc(deepest.t_ms));
         Some(Found::new(Certainty::Possible, sentence).with(line, format!("depth {}", deepest.depth), "1 at most"))
     },
 };

@@ -1,7 +1,7 @@
 //! Causes in a node's own work: too slow, too late, again and again from the beginning.
 
 use super::Cause;
-use super::case::{Case, Certainty, Found, RECENT};
+use super::case::{Case, Certainty, Found, RECENT, utc};
 use super::surroundings::missed;
 use crate::watch::measures;
 
@@ -16,7 +16,7 @@ pub const RESTARTS: Cause = Cause {
         let torn: Vec<_> = case.node.starts.iter().filter(|start| !start.clean && start.t_ms > since_ms).collect();
         let last = torn.last().filter(|_| torn.len() >= 2)?;
         let sentence = format!("{} starts lately without a word of the process before", torn.len());
-        let line = format!("{} · started at {} ms", case.node.name, last.t_ms);
+        let line = format!("{} · started at {}", case.node.name, utc(last.t_ms));
         Some(Found::new(Certainty::Certain, sentence).with(line, "started without stopped before it", "a stopped entry first"))
     },
 };

@@ -103,11 +103,9 @@ fn quality(altered: &Altered) -> Option<Change> {
     Some(Change { what: "quality".into(), observed: Some(own.quality), required: Some(required), weight: None, sentence })
 }
 
-/// The standard error of quality: that of the mean score, in units of the level that turns one into the other.
+/// The standard error of quality; none for a miner without a quality, and in sheets that do not tell it.
 pub(super) fn quality_error(own: &PeerWeight) -> Option<f64> {
-    let level = own.mean_score / own.quality;
-    let error = own.standard_error / level;
-    (level > 0.0 && error.is_finite()).then_some(error)
+    (own.quality_error > 0.0).then_some(own.quality_error)
 }
 
 /// What the factors below 1 have cost.

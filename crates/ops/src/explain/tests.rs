@@ -121,6 +121,19 @@ fn an_honest_miner_is_told_what_it_gets_and_why() {
 }
 
 #[test]
+fn quality_has_one_standard_error_whatever_the_first_windows_brought() {
+    // The gains of a run's beginning are scaled down by the rules, so the mean level is not what turns one error into the other.
+    let gain = |place: u64, much: f64| if place == 0 { 20.0 * much } else { much };
+    let sheets = sheets(6, |place| [0.01, 0.012, 0.009].map(|much| Deed::Helps(gain(place, much))).to_vec());
+    let told = explain(&sheets, Uid(3)).unwrap();
+    let own = told.weight.as_ref().unwrap();
+    assert!(own.quality_error > 0.0);
+    let (quality, words) = (format!("{:.4} ± {:.4} of", own.quality, own.quality_error), &own.reason);
+    assert!(told.text().contains(&quality), "{quality}: {}", told.text());
+    assert!(words.contains(&format!("{:.3} ± {:.3} of", own.quality, own.quality_error)), "{words}");
+}
+
+#[test]
 fn a_replay_loses_its_window_and_its_standing_and_learns_by_whom() {
     let sheets = sheets(6, |place| vec![HONEST, HONEST, HONEST, if place < 4 { HONEST } else { Deed::Replays }, HONEST]);
     let told = explain(&sheets, Uid(4)).unwrap();

@@ -93,11 +93,11 @@ fn measured(told: &Explanation, page: &mut Page) {
         "turn",
         match (evaluation.turn, evaluation.measured) {
             (None, _) if !matches!(told.fate, Fate::Accepted { .. } | Fate::Held { .. }) => {
-                "none: only accepted objects are evaluated".to_owned()
+                "none: only objects that are right are evaluated".to_owned()
             }
             (None, _) => format!("none: {candidates} miners share {places} places by rotation and by lot"),
             (Some(_), false) => "chosen, but the window's time was over before its turn".to_owned(),
-            (Some(Turn::Everybody), true) => format!("all {candidates} accepted miners were evaluated"),
+            (Some(Turn::Everybody), true) => format!("all {candidates} miners with an object were evaluated"),
             (Some(Turn::Waited), true) => format!("it had waited longest ({candidates} miners, {places} places)"),
             (Some(Turn::Suspect), true) => format!("its object disagrees with all others ({candidates} miners, {places} places)"),
             (Some(Turn::Drawn), true) => format!("it was drawn by lot ({candidates} miners, {places} places)"),

@@ -36,7 +36,7 @@ impl Report {
             let loudness = numbers.loudness.map_or_else(String::new, |ratio| format!(", {ratio:.2} of the median of its window"));
             writeln!(
                 out,
-                "  {:<16} {:.4e}{loudness}; {} of {} parameters are clipped",
+                "  {:<16} {:.3}{loudness}; {} of {} parameters are clipped",
                 "norm", numbers.norm, numbers.clipped[0], numbers.clipped[1]
             )?;
             if let Some(agreement) = numbers.agreement {

@@ -199,6 +199,7 @@ pub const GROUPS: &[Group] = &[
             Field { name: "standard_error", meaning: "standard error of the score over the samples" },
             Field { name: "advantage", meaning: "share of the pairs of an own and a random sequence in which the own one gained more, 0 to 1; 0.5 without training on own data" },
             Field { name: "quality", meaning: "mean gradient score in units of the common level of its windows" },
+            Field { name: "quality_error", meaning: "standard error of `quality`; 0 where it is not known" },
             Field { name: "credit", meaning: "a factor of the weight: share of the recent windows with work of its own, 0 to 1 ([scoring](scoring.md))" },
             Field { name: "work", meaning: "a factor of the weight: the mark of own data, 0 to 1" },
             Field { name: "standing", meaning: "a factor of the weight: what offences have left, 0 to 1" },

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use templar_gauntlet::{Judgement, ScoreSheet};
-use templar_node::journal::{Entry, FetchEntry, HealthEntry, PeerEvaluation, PlanEntry, ScoredEntry, TrainingEntry, WindowEntry};
+use templar_node::journal::{Entry, FetchEntry, HealthEntry, PlanEntry, ScoredEntry, TrainingEntry, WindowEntry};
 use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 
 /// An entry of every event. Structs are written out, so that a new field has to be named here, and then in the catalogue.
@@ -16,7 +16,7 @@ fn entries(sheet: ScoreSheet, judgement: Judgement) -> Vec<Entry> {
         Entry::Window(Box::new(window_entry())),
         Entry::Refused { window, uid, kind: text(), reason: text() },
         Entry::Published { window, slot: 0, accepted: vec![uid], manifest: digest },
-        Entry::Evaluated { window, evaluation: PeerEvaluation::default() },
+        Entry::Evaluated { window, evaluation: Box::default() },
         Entry::Judged { window, judgement: Box::new(judgement) },
         Entry::Scored(Box::new(ScoredEntry { window, published: Some(digest), sheet })),
         Entry::Weights { window, block: BlockNumber(1), weights: [(uid, 1.0)].into() },

@@ -75,6 +75,8 @@ pub struct Judged {
     pub weight: Option<f64>,
     /// Mean score in units of the common level, where it is known.
     pub quality: Option<f64>,
+    /// Its standard error, where it is known; above 0.
+    pub quality_error: Option<f64>,
     /// Mean credit of the recent windows, where it is known.
     pub credit: Option<f64>,
 }
@@ -92,6 +94,7 @@ impl Judged {
             work: Some(evaluation.work),
             weight: Some(evaluation.weight),
             quality: Some(evaluation.quality),
+            quality_error: Some(evaluation.quality_error).filter(|error| *error > 0.0),
             credit: Some(evaluation.credit),
         }
     }
@@ -109,6 +112,7 @@ impl Judged {
             work: weight.map(|weight| weight.work),
             weight: weight.map(|weight| weight.weight),
             quality: weight.map(|weight| weight.quality),
+            quality_error: weight.map(|weight| weight.quality_error).filter(|error| *error > 0.0),
             credit: weight.map(|weight| weight.credit),
         }
     }
@@ -178,7 +182,7 @@ impl NodeRecord {
             Entry::Resync { why } => keep(&mut self.resyncs, Trouble { t_ms, kind: String::new(), text: why }, KEPT),
             Entry::Reorganised { from, depth, .. } => keep(&mut self.reorganised, Reorganised { t_ms, from, depth }, KEPT),
             Entry::Stopped { kind, why } => self.stopped = Some(Trouble { t_ms, kind, text: why }),
-            Entry::Evaluated { window, evaluation } => self.judge(evaluation.uid, Judged::of_evaluation(window, evaluation)),
+            Entry::Evaluated { window, evaluation } => self.judge(evaluation.uid, Judged::of_evaluation(window, *evaluation)),
             Entry::Judged { window, judgement } => self.judge(judgement.uid, Judged::of_judgement(window, *judgement, None)),
             Entry::Weights { weights, .. } => self.weights = weights,
             Entry::State { .. } | Entry::Refused { .. } | Entry::Published { .. } | Entry::Scored(_) | Entry::Checkpoint { .. } => {}

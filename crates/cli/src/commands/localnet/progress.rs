@@ -125,7 +125,7 @@ impl Progress {
                 node.last = Some(*entry);
             }
             Entry::Evaluated { evaluation, .. } => {
-                self.evaluations.insert(evaluation.uid, evaluation);
+                self.evaluations.insert(evaluation.uid, *evaluation);
             }
             Entry::Scored(scored) => {
                 let penalised = scored.sheet.verdict.peers.into_iter().filter(|peer| !peer.penalties.is_empty());

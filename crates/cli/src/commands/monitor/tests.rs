@@ -81,7 +81,7 @@ fn records(trouble: bool) -> Vec<NodeRecord> {
                     weight: f64::from(10 - miner) / 45.0,
                     ..PeerEvaluation::default()
                 };
-                record.take(line(t_ms, Entry::Evaluated { window: Window(window), evaluation }));
+                record.take(line(t_ms, Entry::Evaluated { window: Window(window), evaluation: Box::new(evaluation) }));
             }
             record.take(line(t_ms, Entry::Window(Box::new(entry(window, uid, trouble && window > 5)))));
         }

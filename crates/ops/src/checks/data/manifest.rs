@@ -40,6 +40,6 @@ mod tests {
         lab.fails(&Manifest, "digest").await;
         let lab = Lab::new().await;
         lab.bucket("dataset").delete("manifest.json").await.unwrap();
-        lab.fails(&Manifest, "manifest.json").await;
+        lab.fails(&Manifest, "there is no manifest.json").await;
     }
 }

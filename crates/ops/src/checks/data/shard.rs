@@ -42,7 +42,7 @@ impl Check for Shard {
             };
             match tokio::time::timeout(2 * crate::subject::ANSWER, reading).await {
                 Err(_) => why = format!("{} did not answer in time", endpoint.name),
-                Ok(Err(error)) => why = error.to_string(),
+                Ok(Err(error)) => why = format!("{}: {}", endpoint.name, templar_data::reason(&error)),
                 Ok(Ok((size, _))) if size != file.size => {
                     why = format!("{} has {size} bytes at {}, not {}", file.name, endpoint.name, file.size)
                 }
@@ -77,5 +77,7 @@ mod tests {
         lab.fails(&Shard, "another digest").await;
         lab.bucket("dataset").put(&file.name, vec![0; 5].into()).await.unwrap();
         lab.fails(&Shard, "").await;
+        lab.bucket("dataset").delete(&file.name).await.unwrap();
+        lab.fails(&Shard, "there is no ").await;
     }
 }

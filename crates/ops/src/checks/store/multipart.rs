@@ -34,7 +34,7 @@ impl Check for Multipart {
         };
         let sent = tokio::time::timeout(2 * crate::subject::ANSWER, sending).await;
         sent.map_err(|_| fail("5 MiB in parts did not arrive in time"))?
-            .map_err(|error| fail(format!("an upload in parts failed: {error}")))?;
+            .map_err(|error| fail(format!("an upload in parts failed: {}", templar_data::reason(&error))))?;
         let read = bucket.get(&key, 2 * PART as u64, subject.deadline()).await;
         // The probe has served; `store.delete` tells when it cannot be removed.
         let _ = bucket.delete(&key).await;
