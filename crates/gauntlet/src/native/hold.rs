@@ -5,6 +5,7 @@
 //! compared, measured and credited: a miner that has mended comes back by its scores, and a mistaken publisher costs nobody its pay. Who was never or
 //! hardly evaluated is not held: newcomers contribute from their first window.
 
+use super::memory;
 use super::quality::{self, Estimate};
 use super::scorer::Scorer;
 use std::collections::BTreeMap;
@@ -17,19 +18,19 @@ impl Scorer {
     /// The miners that a manifest of this validator holds back, each with the sentence that explains it.
     pub fn held(&self) -> BTreeMap<AccountId, String> {
         let rules = self.rules();
-        let histories: Vec<_> = self.peers.values().map(|state| &state.scores).collect();
-        let estimates = quality::estimates(rules, &histories);
+        let counted = memory::recall(rules, &self.histories()).counted;
+        let estimates = quality::estimates(rules, &counted);
         let useful: Vec<Estimate> = estimates.iter().flatten().filter(|estimate| quality::is_useful(rules, estimate)).copied().collect();
         let typical = (useful.len() >= CROWD_MIN).then(|| quality::pool(rules, &useful).mean);
         let mut held = BTreeMap::new();
-        for ((hotkey, state), estimate) in self.peers.iter().zip(&estimates) {
-            let useless = estimate.filter(|_| state.scores.len() >= rules.hold.evaluations).and_then(|e| {
+        for (((hotkey, state), estimate), counted) in self.peers.iter().zip(&estimates).zip(&counted) {
+            let useless = estimate.filter(|_| counted.len() >= rules.hold.evaluations).and_then(|e| {
                 let (most, least) = (e.quality + rules.useful_sigmas * e.variance.sqrt(), rules.hold.share * typical?);
                 (most < least).then(|| {
                     format!(
                         "its last {} evaluations gave {:.3} of the common level, at most {most:.3} beyond noise; below {least:.3}, {:.0} % of a typical \
                          contributor, an update is measured but not applied",
-                        state.scores.len(),
+                        counted.len(),
                         e.quality,
                         100.0 * rules.hold.share
                     )

@@ -1,12 +1,14 @@
-//! State from disk: of this version, of another set of parameters, or of the version before.
+//! State from disk: of this version, of another set of parameters, or of a version before.
 
 use super::credit::WindowCredit;
+use super::memory;
 use super::quality::{WindowScore, level};
 use super::rules::NativeRules;
 use super::scorer::{PeerState, SCHEMA, Scorer};
 use crate::GradientScore;
 use crate::observation::MEMBERS_MAX;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use templar_protocol::{AccountId, Uid, Window};
 
@@ -37,11 +39,11 @@ pub enum Loaded {
     Same,
     /// The parameters of the rules have changed since; what is kept of the miners stays.
     OtherRules,
-    /// They were of the version before.
+    /// They were of a version before.
     Migrated,
 }
 
-/// State of the version before, schema 1: by uid, with ratings that the present rules have no use for.
+/// State of the first version, schema 1: by uid, with ratings that the present rules have no use for.
 #[derive(Deserialize)]
 struct Old {
     last_window: Option<Window>,
@@ -59,6 +61,9 @@ struct OldScore {
     window: Window,
     score: GradientScore,
 }
+
+/// Schema 2: as it is now, but that windows' typical scores were not kept, nor rules that are known now.
+const BEFORE: u32 = 2;
 
 /// Only enough to tell versions apart.
 #[derive(Deserialize)]
@@ -80,6 +85,11 @@ impl Scorer {
                 let loaded = if *scorer.rules() == rules { Loaded::Same } else { Loaded::OtherRules };
                 scorer.adopt(rules);
                 Ok((scorer, loaded))
+            }
+            Some(BEFORE) => {
+                let scorer: Self = serde_json::from_value(renewed(&rules, serde_json::from_slice(text)?)?)?;
+                scorer.check()?;
+                Ok((scorer, Loaded::Migrated))
             }
             Some(found) => Err(LoadError::Schema { found }),
         }
@@ -107,7 +117,7 @@ impl Scorer {
             return fail("a list that is longer than the rules keep");
         }
         for state in self.peers.values() {
-            if state.scores.len() > rules.score_evaluations || state.credits.len() > rules.credit_windows {
+            if state.scores.len() > memory::evaluations_max(rules) || state.credits.len() > rules.credit_windows {
                 return fail("a list that is longer than the rules keep");
             }
             let unit = |value: f64| (0.0..=1.0).contains(&value);
@@ -123,7 +133,7 @@ impl Scorer {
             }
             let sound = |entry: &WindowScore| {
                 let GradientScore { value, standard_error, .. } = entry.score;
-                (-1.0..=1.0).contains(&value) && unit(entry.level) && standard_error.is_finite() && standard_error >= 0.0
+                (-1.0..=1.0).contains(&value) && unit(entry.level) && (-1.0..=1.0).contains(&entry.typical) && standard_error.is_finite() && standard_error >= 0.0
             };
             if !state.scores.iter().all(sound) {
                 return fail("scores");
@@ -131,6 +141,21 @@ impl Scorer {
         }
         Ok(())
     }
+}
+
+/// A state of schema [`BEFORE`] in the form of now, under `rules`. What was typical of a window was about its level.
+fn renewed(rules: &NativeRules, mut state: Value) -> Result<Value, serde_json::Error> {
+    let scores = state.get_mut("peers").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
+    for entry in scores.filter_map(|peer| peer.get_mut("scores")?.as_array_mut()).flatten().filter_map(Value::as_object_mut) {
+        if let Some(level) = entry.get("level").cloned() {
+            entry.insert("typical".into(), level);
+        }
+    }
+    if let Some(fields) = state.as_object_mut() {
+        fields.insert("schema".into(), SCHEMA.into());
+        fields.insert("rules".into(), serde_json::to_value(rules)?);
+    }
+    Ok(state)
 }
 
 fn migrate(rules: NativeRules, old: Old) -> Result<Scorer, LoadError> {
@@ -148,7 +173,10 @@ fn migrate(rules: NativeRules, old: Old) -> Result<Scorer, LoadError> {
         let since = peer.scores.first().map_or(old.last_window.unwrap_or_default(), |entry| entry.window);
         let mut state = PeerState::new(*uid, since);
         state.last_evaluated = peer.scores.last().map(|entry| entry.window);
-        let score = |entry: &OldScore| WindowScore { window: entry.window, score: entry.score, level: levels[&entry.window] };
+        let score = |entry: &OldScore| {
+            let level = levels[&entry.window];
+            WindowScore { window: entry.window, score: entry.score, level, typical: level }
+        };
         let beyond = peer.scores.len().saturating_sub(scorer.rules().score_evaluations.max(1));
         state.scores = peer.scores.iter().skip(beyond).map(score).collect();
         // Who was evaluated in a window had contributed to it.
@@ -194,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_before_is_taken_up() {
+        let (scorer, _) = Scorer::load(NativeRules::default(), old().as_bytes()).unwrap();
+        let text = serde_json::to_string(&scorer).unwrap();
+        let before = text.replace("\"schema\":3", "\"schema\":2").replace("\"score_evaluations_max\":80", "\"change_evaluations\":3");
+        let mut before: Value = serde_json::from_str(&before).unwrap();
+        for peer in before["peers"].as_object_mut().unwrap().values_mut() {
+            peer["scores"].as_array_mut().unwrap().iter_mut().for_each(|entry| _ = entry.as_object_mut().unwrap().remove("typical").unwrap());
+        }
+        let before = before.to_string();
+        assert!(before.contains("change_evaluations") && !before.contains("typical"), "{before}");
+        assert_eq!(Scorer::load(NativeRules::default(), before.as_bytes()).unwrap(), (scorer, Loaded::Migrated));
+        assert!(matches!(Scorer::read(before.as_bytes()), Err(LoadError::Json(_))), "a published state is under the rules that it names");
+    }
+
+    #[test]
     fn other_parameters_keep_what_is_known_of_miners() {
         let (scorer, _) = Scorer::load(NativeRules::default(), old().as_bytes()).unwrap();
         let rules = NativeRules { exponent: 2.0, ..NativeRules::default() };
@@ -208,9 +251,9 @@ mod tests {
         let load = |text: &str| Scorer::load(NativeRules::default(), text.as_bytes());
         assert!(matches!(load("{"), Err(LoadError::Json(_))));
         assert_eq!(Scorer::read(text.as_bytes()).unwrap(), scorer);
-        let endless = text.replace("\"change_evaluations\":3", "\"change_evaluations\":4000000000");
-        assert!(matches!(Scorer::read(endless.as_bytes()), Err(LoadError::Number { what: "change_evaluations" })));
-        assert!(matches!(load(&text.replace("\"schema\":2", "\"schema\":3")), Err(LoadError::Schema { found: 3 })));
+        let endless = text.replace("\"score_evaluations_max\":80", "\"score_evaluations_max\":4000000000");
+        assert!(matches!(Scorer::read(endless.as_bytes()), Err(LoadError::Number { what: "score_evaluations_max" })));
+        assert!(matches!(load(&text.replace("\"schema\":3", "\"schema\":4")), Err(LoadError::Schema { found: 4 })));
         assert!(matches!(load(&text.replace("\"standing\":1.0", "\"standing\":7.0")), Err(LoadError::Number { what: "standing" })));
         assert!(matches!(load(&text.replace("\"level\":0.02", "\"level\":-1.0")), Err(LoadError::Number { .. } | LoadError::Json(_))));
     }

@@ -3,7 +3,7 @@
 //! A miner's weight is proportional to quality · credit · work · standing:
 //!
 //! * *quality* (`quality`): how much its updates lower the loss on random data, in units of the common level of each window, shrunk toward
-//!   the common mean by its standard error;
+//!   the common mean by its standard error, over as many evaluations as the noise asks for (`memory`);
 //! * *credit* ([`credit`]): the share of the recent windows to which it contributed work that is its own ([`crate::likeness`]);
 //! * *work* ([`work`]): whether its updates bear the mark of the data that was assigned to it;
 //! * *standing* ([`standing`]): a factor that offences lower, and that recovers slowly.
@@ -13,6 +13,7 @@
 pub mod choose;
 pub mod credit;
 pub mod hold;
+mod memory;
 pub mod migrate;
 pub mod power;
 mod quality;

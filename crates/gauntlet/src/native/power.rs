@@ -2,8 +2,11 @@
 //!
 //! `templar bench score` measures the spreads; docs/scoring.md has the table.
 
+/// Standard deviations that leave out one case of a thousand (one-sided).
+pub const MISS_SIGMAS: f64 = 3.09;
+
 /// Random sequences with which an honest miner fails the gate "above zero by `gate` standard errors" after `evaluations` of them with the
-/// chance of `miss` standard deviations (3.09 for one in a thousand): n ≥ (noise · (gate + miss))² / evaluations.
+/// chance of `miss` standard deviations ([`MISS_SIGMAS`] for one in a thousand): n ≥ (noise · (gate + miss))² / evaluations.
 ///
 /// `noise` is the standard deviation of one sequence's gain in units of the mean gain. At least 2, so that there is a spread; `usize::MAX` when no number
 /// suffices.

@@ -3,10 +3,11 @@
 //! All miners of a window are evaluated on the same random sequences, so what they share (an easy batch, an early window
 //! with large gains) says nothing about any of them. Each score is therefore compared with the *level* of its window:
 //!
-//! 1. The level of a window, b, is the self-weighted mean of its positive scores, Σy²/Σy: zeros and noise do not move it.
-//! 2. A miner's quality is the ratio of sums q = Σy / Σb over the windows in which it was evaluated: its mean score in
+//! 1. The level of a window, b, is the self-weighted mean of its positive scores, Σy²/Σy: zeros and noise do not move it. Where most updates do
+//!    harm, the sequences were hard for everybody; then it is the median level of before, so that such windows count like any other.
+//! 2. A miner's quality is the ratio of sums q = Σy / Σb over those of its evaluations that count (`memory`): its mean score in
 //!    units of the common level. (Windows of more than twice its median level are scaled down to that, so that the large gains of a run's
-//!    beginning do not outweigh what came after.) Its variance is that of a ratio estimator, from the centred scores y − q·b.
+//!    beginning do not outweigh what came after; and no evaluation takes away more than ten typical ones give.) Its variance is that of a ratio estimator, from the centred scores y − q·b.
 //! 3. Few windows make a poor estimate of a variance, so it is averaged with the median of all miners', which counts as
 //!    `prior_observations` observations (a moderated variance).
 //! 4. Who is not above zero by `useful_sigmas` standard errors (5 %, one-sided) has quality 0: a zero or harmful update earns nothing.
@@ -17,19 +18,15 @@
 use super::rules::NativeRules;
 use crate::GradientScore;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use templar_protocol::Window;
 
 /// Least relative variance: keeps precisions finite when all scores are exactly proportional.
 const VARIANCE_MIN: f64 = 1e-12;
 /// Windows whose level is above so many times the median of a miner's windows weigh as if it were so many times that.
 const LEVEL_RATIO_MAX: f64 = 2.0;
-/// Least relative deviation of one evaluation that a change is judged by: proportional scores are no proof of a miner without noise.
-const CHANGE_DEVIATION_MIN: f64 = 0.05;
-/// Newest evaluations that are needed to speak of a change: single evaluations have heavy tails, and one bad one is a bad day.
-const CHANGE_NEWEST_MIN: usize = 2;
-/// Evaluations before a change that are needed to speak of one.
-const CHANGE_BEFORE_MIN: usize = 3;
+/// Levels that one evaluation takes away at most: what a single ruinous update says of a miner, ten good ones answer.
+const HARM_LEVELS_MAX: f64 = 10.0;
 
 /// The gradient score of one evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,11 +36,35 @@ pub struct WindowScore {
     pub window: Window,
     /// The score on random data.
     pub score: GradientScore,
-    /// The level of the window, Σy²/Σy over its positive scores; 0 when nobody's was positive, and then the score says nothing.
+    /// The level of the window; 0 where there is none, and then the score says nothing.
     pub level: f64,
+    /// The typical score of the window, which this one is taken beside: the lower median of its positive ones, or of all where most did harm.
+    pub typical: f64,
 }
 
-/// The level of a window, from its scores in any fixed order.
+/// What a window gave everybody.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Common {
+    pub level: f64,
+    pub typical: f64,
+    /// Whether most of its updates did harm, so that the window is to blame.
+    pub bad: bool,
+}
+
+/// What is common to `scores`, those of one window in any fixed order, after windows in which miners have `histories`.
+pub(crate) fn common<'a>(scores: &[f64], histories: impl Iterator<Item = &'a [WindowScore]>) -> Common {
+    let bad = 2 * scores.iter().filter(|score| **score > 0.0).count() < scores.len();
+    let before = || {
+        let levels: BTreeMap<Window, f64> = histories.flatten().map(|entry| (entry.window, entry.level)).collect();
+        lower_median(levels.into_values().filter(|level| *level > 0.0).collect())
+    };
+    let own = level(scores.iter().copied());
+    let level = if bad { before().unwrap_or(own) } else { own };
+    let typical = lower_median(scores.iter().copied().filter(|score| bad || *score > 0.0).collect()).unwrap_or(0.0);
+    Common { level, typical, bad }
+}
+
+/// The self-weighted mean of positive scores, Σy²/Σy; 0 when none is positive.
 pub(crate) fn level(scores: impl Iterator<Item = f64>) -> f64 {
     let (mut squares, mut sum) = (0.0, 0.0);
     for positive in scores.filter(|score| *score > 0.0) {
@@ -52,6 +73,17 @@ pub(crate) fn level(scores: impl Iterator<Item = f64>) -> f64 {
     }
     // A square may underflow where the sum does not; such a window carries no weight either way.
     if squares > 0.0 { squares / sum } else { 0.0 }
+}
+
+/// A score of a window with `level`, with the harm that counts.
+pub(crate) fn bounded(score: f64, level: f64) -> f64 {
+    score.max(-HARM_LEVELS_MAX * level)
+}
+
+/// What a window with `level` counts among windows whose median level is `median`: one with outsized gains, as the first ones of a run are, says little
+/// about those that came after it.
+pub(crate) fn scale(median: f64, level: f64) -> f64 {
+    (LEVEL_RATIO_MAX * median / level).min(1.0)
 }
 
 /// Mean and squared standard error of a miner's quality.
@@ -78,15 +110,14 @@ struct Raw {
     paired: f64,
 }
 
-fn raw<'a>(scores: impl Iterator<Item = &'a WindowScore>) -> Option<Raw> {
-    let entries: Vec<&WindowScore> = scores.filter(|entry| entry.level > 0.0).collect();
-    // A window with outsized gains, as the first ones of a run are, says little about those that came after it.
-    let most = LEVEL_RATIO_MAX * lower_median(entries.iter().map(|entry| entry.level).collect())?;
+fn raw(scores: &[WindowScore]) -> Option<Raw> {
+    let entries: Vec<&WindowScore> = scores.iter().filter(|entry| entry.level > 0.0).collect();
+    let median = lower_median(entries.iter().map(|entry| entry.level).collect())?;
     let rows: Vec<(f64, f64, f64)> = entries
         .iter()
         .map(|entry| {
-            let scale = (most / entry.level).min(1.0);
-            (scale * entry.score.value, scale * entry.level, scale * entry.score.standard_error)
+            let scale = scale(median, entry.level);
+            (scale * bounded(entry.score.value, entry.level), scale * entry.level, scale * entry.score.standard_error)
         })
         .collect();
     let mean_level = entries.iter().map(|entry| entry.level).sum::<f64>() / entries.len().max(1) as f64;
@@ -105,8 +136,8 @@ fn raw<'a>(scores: impl Iterator<Item = &'a WindowScore>) -> Option<Raw> {
 }
 
 /// Estimates with moderated variances; none for a miner without a window that has a level.
-pub(crate) fn estimates(rules: &NativeRules, histories: &[&VecDeque<WindowScore>]) -> Vec<Option<Estimate>> {
-    let raws: Vec<Option<Raw>> = histories.iter().map(|scores| raw(scores.iter())).collect();
+pub(crate) fn estimates(rules: &NativeRules, counted: &[&[WindowScore]]) -> Vec<Option<Estimate>> {
+    let raws: Vec<Option<Raw>> = counted.iter().map(|scores| raw(scores)).collect();
     // Only miners that help tell how noisy help is; a miner that sends zeros has no noise at all.
     let helping = || raws.iter().flatten().filter(|raw| raw.quality > 0.0);
     let common = lower_median(helping().filter(|raw| raw.freedom > 0.0).map(|raw| raw.relative).collect())
@@ -126,33 +157,6 @@ pub(crate) fn estimates(rules: &NativeRules, histories: &[&VecDeque<WindowScore>
 /// Whether an estimate lies above zero beyond noise.
 pub(crate) fn is_useful(rules: &NativeRules, estimate: &Estimate) -> bool {
     estimate.quality > 0.0 && estimate.quality > rules.useful_sigmas * estimate.variance.sqrt()
-}
-
-/// A sudden fall of a miner's scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Change {
-    /// Evaluations since it, the newest ones.
-    pub newest: usize,
-    /// Standard errors between the newest and those before.
-    pub sigmas: f64,
-}
-
-/// The clearest fall among the newest evaluations of `scores`, where one evaluation of a typical miner has the relative deviation `deviation`.
-pub(crate) fn fall(rules: &NativeRules, scores: &VecDeque<WindowScore>, deviation: Option<f64>) -> Option<Change> {
-    let changes = (CHANGE_NEWEST_MIN..=rules.change_evaluations).filter_map(|newest| {
-        let older = scores.len().checked_sub(newest).filter(|older| *older >= CHANGE_BEFORE_MIN)?;
-        let (before, after) = (raw(scores.iter().take(older))?, raw(scores.iter().skip(older))?);
-        let one = deviation.unwrap_or_else(|| before.relative.sqrt()).max(CHANGE_DEVIATION_MIN);
-        let error = one * (1.0 / newest as f64 + 1.0 / older as f64).sqrt();
-        Some(Change { newest, sigmas: (before.quality - after.quality) / error })
-    });
-    changes.filter(|change| change.sigmas.is_finite()).max_by(|a, b| a.sigmas.total_cmp(&b.sigmas).then(b.newest.cmp(&a.newest)))
-}
-
-/// Relative deviation of one evaluation of a typical helping miner with at least three; none when there is none.
-pub(crate) fn typical_deviation(histories: &[&VecDeque<WindowScore>]) -> Option<f64> {
-    let raws = histories.iter().filter_map(|scores| raw(scores.iter()));
-    lower_median(raws.filter(|raw| raw.quality > 0.0 && raw.freedom >= 2.0).map(|raw| raw.relative).collect()).map(f64::sqrt)
 }
 
 /// Element (n − 1)/2 of the sorted values.
@@ -205,10 +209,10 @@ fn by_chance(freedom: usize, sigmas: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn history(scores: &[f64]) -> VecDeque<WindowScore> {
+    fn history(scores: &[f64]) -> Vec<WindowScore> {
         let entry = |(window, value): (usize, &f64)| {
             let score = GradientScore { value: *value, standard_error: 0.0, sequences: 8 };
-            WindowScore { window: Window(window as u64), score, level: 1.0 }
+            WindowScore { window: Window(window as u64), score, level: 1.0, typical: 1.0 }
         };
         scores.iter().enumerate().map(entry).collect()
     }
@@ -238,19 +242,23 @@ mod tests {
     fn a_great_beginning_does_not_hide_what_came_after() {
         let mut scores = history(&[1.0, 0.4, 0.4, 0.4]);
         (scores[0].score.value, scores[0].level) = (50.0, 50.0);
-        let quality = raw(scores.iter()).unwrap().quality;
+        let quality = raw(&scores).unwrap().quality;
         assert!((quality - 3.2 / 5.0).abs() < 1e-12, "{quality}");
     }
 
     #[test]
-    fn a_fall_is_seen_and_a_bad_day_is_not() {
-        let rules = NativeRules::default();
-        let steady = [1.0, 1.2, 0.8, 1.1, 0.9, 1.0];
-        let sigmas = |newest: &[f64]| fall(&rules, &history(&[&steady[..], newest].concat()), Some(0.2)).unwrap().sigmas;
-        assert!(sigmas(&[0.6]) < rules.change_sigmas, "{}", sigmas(&[0.6]));
-        assert!(sigmas(&[0.0]) < rules.change_sigmas, "one evaluation, however bad: {}", sigmas(&[0.0]));
-        assert!(sigmas(&[0.0, 0.0]) > rules.change_sigmas, "{}", sigmas(&[0.0, 0.0]));
-        assert!(sigmas(&[0.4, 0.35, 0.4]) > rules.change_sigmas, "{}", sigmas(&[0.4, 0.35, 0.4]));
-        assert_eq!(fall(&rules, &history(&[1.0, 1.0, 0.0]), None), None, "two evaluations are no history");
+    fn a_window_that_is_hard_for_everybody_has_the_level_of_before() {
+        let before = history(&[1.0, 1.0]);
+        let common = |scores: &[f64]| common(scores, [&before[..]].into_iter());
+        assert_eq!(common(&[2.0, 2.0, -1.0]), Common { level: 2.0, typical: 2.0, bad: false });
+        assert_eq!(common(&[0.01, -2.0, -1.0]), Common { level: 1.0, typical: -1.0, bad: true });
+        assert_eq!(common(&[2.0, 0.0]), Common { level: 2.0, typical: 2.0, bad: false });
+        assert_eq!(super::common(&[-1.0], std::iter::empty()).level, 0.0);
+    }
+
+    #[test]
+    fn one_ruinous_evaluation_is_answered_by_ten_good_ones() {
+        let quality = |scores: &[f64]| raw(&history(scores)).unwrap().quality;
+        assert_eq!(quality(&[&[1.0; 10][..], &[-1000.0]].concat()), 0.0);
     }
 }

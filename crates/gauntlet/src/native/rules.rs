@@ -10,7 +10,7 @@ use templar_protocol::{Digest, hparams::Evaluation};
 /// Name of the shipped rule set.
 pub const NAME: &str = "native-1";
 /// Its version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The parameters of the native rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,8 +22,10 @@ pub struct NativeRules {
     pub longest_wait_share: f64,
     /// Largest share of those places that go to miners whose objects disagree with all others', in [0, 1].
     pub suspect_share: f64,
-    /// Evaluations whose gradient scores are averaged; at least 1.
+    /// Evaluations whose gradient scores are averaged where noise does not ask for more; at least 1.
     pub score_evaluations: usize,
+    /// Evaluations that are averaged at most; `score_evaluations` where that is more.
+    pub score_evaluations_max: usize,
     /// Observations that the variance common to all miners counts as, beside a miner's own.
     pub prior_observations: f64,
     /// Standard errors by which quality must lie above zero to earn anything (one-sided).
@@ -32,9 +34,7 @@ pub struct NativeRules {
     pub difference_sigmas: f64,
     /// Weight goes with quality to this power.
     pub exponent: f64,
-    /// The newest evaluations that are compared with those before them, at most.
-    pub change_evaluations: usize,
-    /// Standard errors by which the newest must be worse for the older ones to be forgotten.
+    /// Standard errors by which a miner's newest evaluations must be worse than those before for only the newest to count.
     pub change_sigmas: f64,
     /// Windows over which credit is averaged; at least 1.
     pub credit_windows: usize,
@@ -146,10 +146,10 @@ impl NativeRules {
         let both = self.longest_wait_share + self.suspect_share;
         in_range("suspect_share", both, both <= 1.0, "at most 1 together with longest_wait_share")?;
         count("score_evaluations", self.score_evaluations, 4096)?;
+        count("score_evaluations_max", self.score_evaluations_max, 4096)?;
         in_range("prior_observations", self.prior_observations, (0.0..=1e6).contains(&self.prior_observations), "from 0 to a million")?;
         sigmas("useful_sigmas", self.useful_sigmas)?;
         in_range("exponent", self.exponent, (0.1..=10.0).contains(&self.exponent), "from 0.1 to 10")?;
-        count("change_evaluations", self.change_evaluations, 64)?;
         sigmas("change_sigmas", self.change_sigmas)?;
         count("credit_windows", self.credit_windows, 4096)?;
         share("outage_share", self.outage_share)?;

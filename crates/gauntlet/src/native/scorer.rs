@@ -2,11 +2,12 @@
 //!
 //! State belongs to a hotkey: when a uid changes hands, everything starts anew. A window is observed once, in order, so a validator that
 //! restarts cannot count it twice; an observation that cannot be scored leaves no trace. The whole is one serde structure with a stated
-//! bound: [`MEMBERS_MAX`](crate::observation::MEMBERS_MAX) miners with `score_evaluations` scores and `credit_windows` credits each. Everything is
+//! bound: [`MEMBERS_MAX`](crate::observation::MEMBERS_MAX) miners with `score_evaluations_max` scores and `credit_windows` credits each. Everything is
 //! computed in the order of hotkeys or uids, never in the order in which peers arrived.
 
 use super::choose::{Candidate, Chosen, choose};
 use super::credit::{self, WindowCredit};
+use super::memory::{self, Fall};
 use super::quality::{self, WindowScore};
 use super::rules::NativeRules;
 use super::standing;
@@ -22,7 +23,7 @@ use templar_protocol::{AccountId, Digest, Uid, Window};
 const SUSPECT_DEVIATIONS: f64 = 3.0;
 
 /// Version of the kept structure.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// What is kept of one miner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,8 +33,8 @@ pub struct PeerState {
     pub uid: Uid,
     /// The first window in which it was a member.
     pub since: Window,
-    /// Scores of the last `score_evaluations` evaluations, oldest first.
-    pub scores: VecDeque<WindowScore>,
+    /// Scores of its last evaluations, oldest first: twice as many as count, so that the memory can grow.
+    pub scores: Vec<WindowScore>,
     /// What the last `credit_windows` windows count, oldest first.
     pub credits: VecDeque<WindowCredit>,
     /// The mark of its own data.
@@ -46,8 +47,8 @@ pub struct PeerState {
 
 impl PeerState {
     pub(super) fn new(uid: Uid, since: Window) -> Self {
-        let (scores, credits, work) = (VecDeque::new(), VecDeque::new(), WorkMark::default());
-        Self { uid, since, scores, credits, work, standing: 1.0, last_evaluated: None }
+        let (credits, work) = (VecDeque::new(), WorkMark::default());
+        Self { uid, since, scores: Vec::new(), credits, work, standing: 1.0, last_evaluated: None }
     }
 }
 
@@ -122,13 +123,11 @@ impl Scorer {
 
     /// Goes on under other rules, with no more kept than they keep.
     pub(super) fn adopt(&mut self, rules: NativeRules) {
-        fn newest<T>(kept: &mut VecDeque<T>, most: usize) {
-            kept.drain(..kept.len().saturating_sub(most));
-        }
-        newest(&mut self.counted, rules.credit_windows);
+        let beyond = |kept: usize, most: usize| ..kept.saturating_sub(most);
+        self.counted.drain(beyond(self.counted.len(), rules.credit_windows));
         for state in self.peers.values_mut() {
-            newest(&mut state.scores, rules.score_evaluations);
-            newest(&mut state.credits, rules.credit_windows);
+            state.scores.drain(beyond(state.scores.len(), memory::evaluations_max(&rules)));
+            state.credits.drain(beyond(state.credits.len(), rules.credit_windows));
         }
         self.rules = rules;
     }
@@ -146,6 +145,11 @@ impl Scorer {
     /// All miners with state, by hotkey.
     pub fn peers(&self) -> impl Iterator<Item = (&AccountId, &PeerState)> {
         self.peers.iter()
+    }
+
+    /// The kept scores of all miners, by hotkey.
+    pub(super) fn histories(&self) -> Vec<&[WindowScore]> {
+        self.peers.values().map(|state| state.scores.as_slice()).collect()
     }
 
     /// blake3 of the state as JSON text: two scorers with the same digest give the same weights, bit for bit.
@@ -186,7 +190,7 @@ impl Scorer {
         self.meet(observation, elapsed);
         let void = credit::outage(&self.rules, observation);
         let mut cases: Vec<Case> = observation.members.iter().map(|member| self.case(observation, member, &mut measured)).collect();
-        self.score(window, &mut cases);
+        let evaluations = self.score(window, &mut cases);
         if void.is_none() {
             self.counted.push_back(window);
             while self.counted.len() > self.rules.credit_windows.max(1) {
@@ -194,7 +198,7 @@ impl Scorer {
             }
         }
         let peers = cases.into_iter().map(|case| self.close(window, case, void.is_some())).collect();
-        self.age(window, observation.judged().count());
+        self.age(window, observation.judged().count(), evaluations);
         Ok(Verdict { window, void, peers })
     }
 
@@ -264,43 +268,35 @@ impl Scorer {
         }
     }
 
-    /// Takes in the scores of the measured members.
-    fn score(&mut self, window: Window, cases: &mut [Case]) {
+    /// Takes in the scores of the measured members, and says how many evaluations of each count now.
+    fn score(&mut self, window: Window, cases: &mut [Case]) -> usize {
         let rules = self.rules.clone();
         let values: Vec<f64> = cases.iter().filter_map(|case| case.measured.as_ref()).map(|measured| measured.random.value).collect();
-        let level = quality::level(values.iter().copied());
-        // In a window in which most updates do harm, the window is to blame.
-        let bad_window = 2 * values.iter().filter(|value| **value > 0.0).count() < values.len();
-        let histories: Vec<&VecDeque<WindowScore>> = self.peers.values().map(|state| &state.scores).collect();
-        let deviation = quality::typical_deviation(&histories);
+        let common = quality::common(&values, self.histories().into_iter());
         let kept = 0.5f64.powf(1.0 / rules.work_half_life_evaluations.max(1e-9));
         for case in cases.iter_mut() {
             let (Some(measured), Some(state)) = (&case.measured, self.peers.get_mut(&case.member.hotkey)) else { continue };
             state.last_evaluated = Some(window);
-            state.scores.push_back(WindowScore { window, score: measured.random, level });
+            state.scores.push(WindowScore { window, score: measured.random, level: common.level, typical: common.typical });
             if let Some(advantage) = measured.advantage {
                 state.work.add(advantage, kept);
             }
             if let Some(check) = harm_check(&rules, &measured.random) {
-                if !check.passed && !bad_window {
+                if !check.passed && !common.bad {
                     case.credit = Some(0.0);
                     case.offences.push(("harmful".into(), check.reason.clone()));
                 }
                 case.checks.push(check);
             }
-            if let Some(change) = quality::fall(&rules, &state.scores, deviation) {
-                let passed = change.sigmas < rules.change_sigmas;
-                let (apart, side) = (change.sigmas.abs(), if change.sigmas < 0.0 { "better" } else { "worse" });
-                let reason = format!(
-                    "its newest {} evaluations are {apart:.1} standard errors {side} than those before; from {} worse on only they count",
-                    change.newest, rules.change_sigmas
-                );
-                if !passed {
-                    state.scores.drain(..state.scores.len() - change.newest);
-                }
-                case.checks.push(Check { name: "steady".into(), observed: change.sigmas, required: rules.change_sigmas, passed, reason });
+        }
+        let memory = memory::recall(&rules, &self.histories());
+        let falls: BTreeMap<&AccountId, Fall> = self.peers.keys().zip(&memory.falls).filter_map(|(hotkey, fall)| Some((hotkey, (*fall)?))).collect();
+        for case in cases.iter_mut().filter(|case| case.measured.is_some()) {
+            if let Some(fall) = falls.get(&case.member.hotkey) {
+                case.checks.push(steady_check(&rules, fall));
             }
         }
+        memory.evaluations
     }
 
     /// Records a member's credit, puts its penalties on, and sums up.
@@ -341,19 +337,23 @@ impl Scorer {
         judgement
     }
 
-    /// Drops what is older than the rules' memory. With more miners than places an evaluation has to last longer, by as much as it is rarer.
-    fn age(&mut self, window: Window, accepted: usize) {
+    /// Drops what is older than the rules' memory, of which `evaluations` count. With more miners than places an evaluation has to last longer, by as much
+    /// as it is rarer.
+    fn age(&mut self, window: Window, accepted: usize, evaluations: usize) {
         // Not by one window alone: one in which few took part must not cost everybody the past.
         let scored = self.peers.values().filter(|state| !state.scores.is_empty()).count();
         let period = (2 * accepted.max(scored)).div_ceil(self.rules.uids_per_window.max(1)).max(2) as u64 / 2;
-        let span = (self.rules.score_evaluations.max(1) as u64).saturating_mul(period);
+        let kept = memory::kept(&self.rules, evaluations);
+        let span = |evaluations: usize| (evaluations as u64).saturating_mul(period);
+        let since = |entry: &WindowScore| window.0.saturating_sub(entry.window.0);
         let oldest = self.counted.front().copied();
         for state in self.peers.values_mut() {
-            while state.scores.len() > self.rules.score_evaluations.max(1)
-                || state.scores.front().is_some_and(|first| window.0.saturating_sub(first.window.0) >= span)
-            {
-                state.scores.pop_front();
+            // Who was not evaluated for as long as the memory reaches is not known any more.
+            if state.scores.last().is_some_and(|newest| since(newest) >= span(evaluations)) {
+                state.scores.clear();
             }
+            let old = state.scores.iter().take_while(|entry| since(entry) >= span(kept)).count();
+            state.scores.drain(..old.max(state.scores.len().saturating_sub(kept)));
             while state.credits.front().is_some_and(|first| oldest.is_none_or(|oldest| first.window < oldest)) {
                 state.credits.pop_front();
             }
@@ -387,6 +387,16 @@ fn harm_check(rules: &NativeRules, score: &GradientScore) -> Option<Check> {
         rules.harm_sigmas
     );
     Some(Check { name: "helps".into(), observed, required, passed: observed > required, reason })
+}
+
+/// The check that a miner's newest evaluations are no worse than those before, beside the others'.
+fn steady_check(rules: &NativeRules, fall: &Fall) -> Check {
+    let (observed, required) = (fall.sigmas, rules.change_sigmas);
+    let reason = format!(
+        "its newest {} evaluations are, beside the others', {observed:.1} standard errors worse than those before; from {required} on only they count",
+        fall.since
+    );
+    Check { name: "steady".into(), observed, required, passed: observed < required, reason }
 }
 
 /// Miners whose objects agree with the others' far less than is usual.

@@ -1,7 +1,8 @@
 //! From what is kept to weights.
 
 use super::credit;
-use super::quality::{self, Estimate, Pooled};
+use super::memory;
+use super::quality::{self, Estimate, Pooled, WindowScore};
 use super::scorer::{PeerState, Scorer};
 use super::work::{self, Work};
 use crate::weights::{PeerWeight, Weights};
@@ -11,6 +12,8 @@ use templar_protocol::AccountId;
 struct Parts<'a> {
     hotkey: &'a AccountId,
     state: &'a PeerState,
+    /// Its evaluations that count.
+    counted: &'a [WindowScore],
     estimate: Option<Estimate>,
     shrunk: f64,
     credit: f64,
@@ -29,8 +32,8 @@ impl Scorer {
     /// The weights that the kept state gives now.
     pub fn weights(&self) -> Weights {
         let rules = self.rules();
-        let histories: Vec<_> = self.peers.values().map(|state| &state.scores).collect();
-        let estimates = quality::estimates(rules, &histories);
+        let memory = memory::recall(rules, &self.histories());
+        let estimates = quality::estimates(rules, &memory.counted);
         let useful: Vec<usize> =
             (0..estimates.len()).filter(|&i| estimates[i].is_some_and(|estimate| quality::is_useful(rules, &estimate))).collect();
         let pooled = quality::pool(rules, &useful.iter().filter_map(|&i| estimates[i]).collect::<Vec<_>>());
@@ -43,6 +46,7 @@ impl Scorer {
             .map(|(i, (hotkey, state))| Parts {
                 hotkey,
                 state,
+                counted: memory.counted[i],
                 estimate: estimates[i],
                 shrunk: shrunk[i],
                 credit: credit::mean(&state.credits, &self.counted),
@@ -76,9 +80,9 @@ impl Scorer {
 }
 
 fn explain(parts: &Parts, weight: f64, pooled: &Pooled) -> PeerWeight {
-    let Parts { hotkey, state, estimate, shrunk, credit, work } = parts;
-    let (uid, evaluations, shrunk, credit) = (state.uid, state.scores.len(), *shrunk, *credit);
-    let mean_score = if evaluations > 0 { state.scores.iter().map(|e| e.score.value).sum::<f64>() / evaluations as f64 } else { 0.0 };
+    let Parts { hotkey, state, counted, estimate, shrunk, credit, work } = parts;
+    let (uid, evaluations, shrunk, credit) = (state.uid, counted.len(), *shrunk, *credit);
+    let mean_score = memory::mean_score(counted);
     let quality = estimate.map_or(0.0, |e| e.quality);
     let error = estimate.map_or(0.0, |e| e.variance.sqrt());
     let level = estimate.map_or(0.0, |e| e.level);

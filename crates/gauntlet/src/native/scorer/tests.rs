@@ -388,7 +388,7 @@ fn memory_is_bounded() {
         network.step(&if window > 40 { [HONEST, Act::Absent] } else { [HONEST; 2] });
         let rules = network.scorer.rules();
         assert!(network.scorer.counted.len() <= rules.credit_windows);
-        let bounded = |state: &PeerState| state.scores.len() <= rules.score_evaluations && state.credits.len() <= rules.credit_windows;
+        let bounded = |state: &PeerState| state.scores.len() <= 2 * rules.score_evaluations && state.credits.len() <= rules.credit_windows;
         assert!(network.scorer.peers().all(|(_, state)| bounded(state)));
     }
     let weights = network.scorer.weights();
@@ -404,7 +404,7 @@ fn a_window_without_miners_costs_nobody_the_past() {
     let kept = |network: &Network| network.scorer.peers().map(|(_, state)| state.scores.len()).sum::<usize>();
     let before = kept(&network);
     network.step(&[Act::Absent; 8]);
-    assert_eq!((before, kept(&network)), (80, 80));
+    assert_eq!((before, kept(&network)), (160, 160));
 }
 
 #[test]
