@@ -5,11 +5,12 @@
 //!
 //! 1. The newest `score_evaluations` of each miner count, or twice as many, four times…, up to `score_evaluations_max`: the least with which the typical miner
 //!    that helps lies so far above zero that it fails the test of usefulness in one window of a thousand.
-//! 2. Where a miner's scores have fallen, only those since the fall count. Each score is taken beside the typical one of its window, because a
+//! 2. Of a miner that is then neither above zero nor below `hold.share` of a typical one beyond noise, more count, up to as many as are kept.
+//! 3. Where a miner's scores have fallen, only those since the fall count. Each score is taken beside the typical one of its window, because a
 //!    window whose sequences are hard for everybody is nobody's fall. Nothing is forgotten for it: when a fall turns out to be chance, or has mended, what was before counts again.
 
 use super::power::MISS_SIGMAS;
-use super::quality::{self, WindowScore, lower_median};
+use super::quality::{self, Estimate, WindowScore, lower_median};
 use super::rules::NativeRules;
 
 /// Least relative deviation of one evaluation that a fall is judged by: proportional scores are no proof of a miner without noise.
@@ -22,7 +23,7 @@ const BEFORE_MIN: usize = 3;
 /// What counts of the miners' evaluations, in the order in which their histories were given.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Memory<'a> {
-    /// Evaluations of each that the noise asks for.
+    /// Evaluations of a typical miner that the noise asks for.
     pub evaluations: usize,
     /// Those that count, oldest first.
     pub counted: Vec<&'a [WindowScore]>,
@@ -44,8 +45,12 @@ pub(crate) fn evaluations_max(rules: &NativeRules) -> usize {
     rules.score_evaluations.max(rules.score_evaluations_max)
 }
 
-/// Evaluations of a miner that are kept where `evaluations` count: enough for the memory to grow.
+/// Evaluations of a miner that are kept where `evaluations` of a typical one count: enough for the memory to grow twice.
 pub(crate) fn kept(rules: &NativeRules, evaluations: usize) -> usize {
+    doubled(rules, doubled(rules, evaluations))
+}
+
+fn doubled(rules: &NativeRules, evaluations: usize) -> usize {
     evaluations.saturating_mul(2).min(evaluations_max(rules))
 }
 
@@ -53,25 +58,54 @@ pub(crate) fn kept(rules: &NativeRules, evaluations: usize) -> usize {
 pub(crate) fn recall<'a>(rules: &NativeRules, histories: &[&'a [WindowScore]]) -> Memory<'a> {
     let longest = histories.iter().map(|scores| scores.len()).max().unwrap_or(0);
     let mut evaluations = rules.score_evaluations;
-    let mut counted = newest(histories, evaluations);
+    let mut counted = all_newest(histories, evaluations);
     while evaluations < longest.min(evaluations_max(rules)) && !is_clear(rules, &counted) {
-        evaluations = kept(rules, evaluations);
-        counted = newest(histories, evaluations);
+        evaluations = doubled(rules, evaluations);
+        counted = all_newest(histories, evaluations);
     }
-    let relative: Vec<Vec<f64>> = counted.iter().map(|scores| beside_the_typical(scores)).collect();
-    let helping = counted.iter().zip(&relative).filter(|(scores, relative)| relative.len() >= BEFORE_MIN && mean_score(scores) > 0.0);
-    let typical = lower_median(helping.map(|(_, relative)| deviation(relative)).collect());
-    let falls: Vec<Option<Fall>> = relative.iter().map(|relative| clearest_fall(relative, typical)).collect();
-    for (scores, fall) in counted.iter_mut().zip(&falls) {
-        if let Some(fall) = fall.filter(|fall| fall.sigmas >= rules.change_sigmas) {
-            *scores = &scores[scores.len() - fall.since.min(scores.len())..];
+    let typical = typical_deviation(&counted);
+    let falls: Vec<Option<Fall>> = counted.iter().map(|scores| clearest_fall(&beside_the_typical(scores), typical)).collect();
+    let is_clear = |fall: &Option<Fall>| fall.is_some_and(|fall| fall.sigmas >= rules.change_sigmas);
+    for (scores, fall) in counted.iter_mut().zip(&falls).filter(|(_, fall)| is_clear(fall)) {
+        *scores = newest(scores, fall.map_or(0, |fall| fall.since));
+    }
+    let mut reach = evaluations;
+    while reach < longest.min(evaluations_max(rules)) {
+        reach = doubled(rules, reach);
+        for miner in undecided(rules, &counted) {
+            let longer = newest(histories[miner], reach);
+            if !is_clear(&falls[miner]) && !is_clear(&clearest_fall(&beside_the_typical(longer), typical)) {
+                counted[miner] = longer;
+            }
         }
     }
     Memory { evaluations, counted, falls }
 }
 
-fn newest<'a>(histories: &[&'a [WindowScore]], evaluations: usize) -> Vec<&'a [WindowScore]> {
-    histories.iter().map(|scores| &scores[scores.len().saturating_sub(evaluations)..]).collect()
+/// Miners of which it is not known whether they help, by position.
+fn undecided(rules: &NativeRules, counted: &[&[WindowScore]]) -> Vec<usize> {
+    let estimates = quality::estimates(rules, counted);
+    let useful = estimates.iter().flatten().filter(|estimate| quality::is_useful(rules, estimate));
+    let Some(typical) = lower_median(useful.map(|estimate| estimate.quality).collect()) else { return Vec::new() };
+    let is_undecided = |estimate: &Estimate| {
+        !quality::is_useful(rules, estimate)
+            && estimate.quality + rules.useful_sigmas * estimate.variance.sqrt() >= rules.hold.share * typical
+    };
+    (0..estimates.len()).filter(|&miner| estimates[miner].as_ref().is_some_and(is_undecided)).collect()
+}
+
+/// Relative deviation of one evaluation of a typical miner that helps, beside the others; none when nobody is known.
+fn typical_deviation(counted: &[&[WindowScore]]) -> Option<f64> {
+    let helping = counted.iter().filter(|scores| mean_score(scores) > 0.0).map(|scores| beside_the_typical(scores));
+    lower_median(helping.filter(|relative| relative.len() >= BEFORE_MIN).map(|relative| deviation(&relative)).collect())
+}
+
+fn newest(scores: &[WindowScore], evaluations: usize) -> &[WindowScore] {
+    &scores[scores.len().saturating_sub(evaluations)..]
+}
+
+fn all_newest<'a>(histories: &[&'a [WindowScore]], evaluations: usize) -> Vec<&'a [WindowScore]> {
+    histories.iter().map(|scores| newest(scores, evaluations)).collect()
 }
 
 /// Whether the typical miner that helps is found useful but once in a thousand windows.
@@ -114,7 +148,7 @@ fn clearest_fall(relative: &[f64], typical: Option<f64>) -> Option<Fall> {
     let most = relative.len().checked_sub(BEFORE_MIN)?;
     let falls = (SINCE_MIN..=most).map(|since| {
         let (before, after) = relative.split_at(relative.len() - since);
-        let one = typical.unwrap_or_else(|| deviation(before)).max(DEVIATION_MIN);
+        let one = deviation(before).max(typical.unwrap_or(0.0)).max(DEVIATION_MIN);
         let error = one * (1.0 / since as f64 + 1.0 / before.len() as f64).sqrt();
         Fall { since, sigmas: (mean(before) - mean(after)) / error }
     });
@@ -186,5 +220,21 @@ mod tests {
         };
         assert_eq!([evaluations(0.2, 80), evaluations(1.0, 80), evaluations(5.0, 80)], [10, 40, 80]);
         assert_eq!([evaluations(5.0, 8), evaluations(5.0, 15), evaluations(0.0, 80)], [10, 20, 10], "no longer than there are evaluations");
+    }
+
+    #[test]
+    fn who_is_undecided_is_judged_by_more() {
+        let rules = NativeRules::default();
+        let wave = |mean: f64, spread: f64| move |i: usize| if i.is_multiple_of(2) { mean + spread } else { mean - spread };
+        let steady = history(&(0..40).map(wave(1.0, 0.6)).collect::<Vec<_>>());
+        let counted = |newest: f64| {
+            let values: Vec<f64> = (0..30).map(wave(1.0, 0.6)).chain((30..40).map(wave(newest, 0.6))).collect();
+            let unsure = history(&values);
+            let memory = recall(&rules, &[&steady, &steady, &unsure]);
+            (memory.evaluations, memory.counted[0].len(), memory.counted[2].len(), memory.falls[2].is_some_and(|fall| fall.sigmas > 4.0))
+        };
+        assert_eq!(counted(1.0), (10, 10, 10, false));
+        assert_eq!(counted(0.3), (10, 10, 20, false), "neither nothing nor half of what is typical");
+        assert_eq!(counted(-0.2), (10, 10, 10, false), "decided: it does not help");
     }
 }

@@ -133,7 +133,11 @@ impl Scorer {
             }
             let sound = |entry: &WindowScore| {
                 let GradientScore { value, standard_error, .. } = entry.score;
-                (-1.0..=1.0).contains(&value) && unit(entry.level) && (-1.0..=1.0).contains(&entry.typical) && standard_error.is_finite() && standard_error >= 0.0
+                (-1.0..=1.0).contains(&value)
+                    && unit(entry.level)
+                    && (-1.0..=1.0).contains(&entry.typical)
+                    && standard_error.is_finite()
+                    && standard_error >= 0.0
             };
             if !state.scores.iter().all(sound) {
                 return fail("scores");
@@ -228,7 +232,11 @@ mod tests {
         let before = text.replace("\"schema\":3", "\"schema\":2").replace("\"score_evaluations_max\":80", "\"change_evaluations\":3");
         let mut before: Value = serde_json::from_str(&before).unwrap();
         for peer in before["peers"].as_object_mut().unwrap().values_mut() {
-            peer["scores"].as_array_mut().unwrap().iter_mut().for_each(|entry| _ = entry.as_object_mut().unwrap().remove("typical").unwrap());
+            peer["scores"]
+                .as_array_mut()
+                .unwrap()
+                .iter_mut()
+                .for_each(|entry| _ = entry.as_object_mut().unwrap().remove("typical").unwrap());
         }
         let before = before.to_string();
         assert!(before.contains("change_evaluations") && !before.contains("typical"), "{before}");

@@ -33,7 +33,7 @@ pub struct PeerState {
     pub uid: Uid,
     /// The first window in which it was a member.
     pub since: Window,
-    /// Scores of its last evaluations, oldest first: twice as many as count, so that the memory can grow.
+    /// Scores of its last evaluations, oldest first: more than count, so that the memory can grow.
     pub scores: Vec<WindowScore>,
     /// What the last `credit_windows` windows count, oldest first.
     pub credits: VecDeque<WindowCredit>,
@@ -290,7 +290,8 @@ impl Scorer {
             }
         }
         let memory = memory::recall(&rules, &self.histories());
-        let falls: BTreeMap<&AccountId, Fall> = self.peers.keys().zip(&memory.falls).filter_map(|(hotkey, fall)| Some((hotkey, (*fall)?))).collect();
+        let falls: BTreeMap<&AccountId, Fall> =
+            self.peers.keys().zip(&memory.falls).filter_map(|(hotkey, fall)| Some((hotkey, (*fall)?))).collect();
         for case in cases.iter_mut().filter(|case| case.measured.is_some()) {
             if let Some(fall) = falls.get(&case.member.hotkey) {
                 case.checks.push(steady_check(&rules, fall));
