@@ -8,6 +8,7 @@
 mod branches;
 mod commands;
 mod config;
+mod fit;
 mod notify;
 mod signals;
 mod told;

@@ -1,6 +1,7 @@
 //! `templar alerts`: what holds now, following nodes and telling whoever is to be told, and a test of that.
 
 use super::watched::{Nodes, NodesArgs};
+use crate::fit::fit;
 use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic, miette};
 use serde_json::json;
@@ -107,7 +108,7 @@ impl CheckArgs {
         } else if held.is_empty() {
             "no alert holds\n".to_owned()
         } else {
-            held.iter().map(|message| message.text() + "\n").collect()
+            fit(held.iter().map(|message| message.text() + "\n").collect())
         };
         let code = match held.iter().map(|message| message.level).max() {
             Some(Level::Critical) => 1,

@@ -1,12 +1,13 @@
 //! `templar diagnose`: what is wrong with a node, with evidence and what to do next.
 
 use super::watched::NodesArgs;
+use crate::fit::fit;
 use clap::Args;
 use miette::IntoDiagnostic;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use templar_ops::diagnose::{Diagnosis, catalogue, diagnose};
+use templar_ops::diagnose::{Diagnosis, catalogue, diagnose, texts};
 use templar_protocol::Uid;
 
 /// Say what is wrong with nodes, from their journals: the cause, the evidence, what to do next. Exits 0 when all are healthy, 1 when not, 3 when it cannot work.
@@ -49,11 +50,7 @@ impl DiagnoseArgs {
             return Err(miette::miette!(help = "leave --uid out to see all", "no node with that uid is known"));
         }
         let healthy = found.iter().all(Diagnosis::is_healthy);
-        let text = if self.json {
-            serde_json::to_string_pretty(&found).into_diagnostic()? + "\n"
-        } else {
-            found.iter().map(Diagnosis::text).collect()
-        };
+        let text = if self.json { serde_json::to_string_pretty(&found).into_diagnostic()? + "\n" } else { fit(texts(&found)) };
         Ok((text, u8::from(!healthy)))
     }
 

@@ -6,6 +6,7 @@ use super::network::{NetuidFlag, NetworkFlags};
 use super::node::reach;
 use super::wallet::flags::{PasswordFlags, WalletFlags};
 use crate::config;
+use crate::fit::fit;
 use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use serde_json::json;
@@ -175,7 +176,7 @@ impl DoctorArgs {
         if self.json {
             return Ok((serde_json::to_string_pretty(&report).into_diagnostic()? + "\n", code));
         }
-        let mut text = report.table();
+        let mut text = fit(report.table());
         // What was selected by name is no whole preflight.
         if when == When::Preflight && code != FAILED && report.verdict != Verdict::Skip && self.only.is_empty() {
             let role = if self.role == RoleArg::Miner { "miner" } else { "validator" };

@@ -2,6 +2,7 @@
 
 pub mod args;
 
+use crate::fit::fit;
 use clap::{Args, Subcommand, ValueEnum};
 use miette::{IntoDiagnostic, miette};
 use serde_json::json;
@@ -97,7 +98,7 @@ impl EngineArgs {
         match self.command {
             EngineCommand::List { dir, json } => {
                 let text = list(&root(dir, &environment)?, &environment, json)?;
-                super::params::print(&text)
+                super::params::print(&if json { text } else { fit(text) })
             }
             EngineCommand::Check { flags, dir, json } => {
                 let environment = dir.map_or_else(|| environment.clone(), |dir| environment.clone().with("TEMPLAR_ENGINE_DIR", dir));

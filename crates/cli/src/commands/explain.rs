@@ -1,6 +1,7 @@
 //! `templar explain`: why a miner has the weight that it has.
 
 use super::evidence::{EvidenceArgs, bucket};
+use crate::fit::fit;
 use clap::Args;
 use miette::{IntoDiagnostic, miette};
 use templar_ops::explain::explain;
@@ -31,7 +32,7 @@ impl ExplainArgs {
         if self.json {
             println!("{}", serde_json::to_string(&told).into_diagnostic()?);
         } else {
-            print!("{}", told.text());
+            print!("{}", fit(told.text()));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::explain::missing;
 use super::measuring::MeasuringFlags;
 use super::validators::{ValidatorFlags, Validators};
+use crate::fit::fit;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::fs::File;
@@ -58,7 +59,7 @@ impl JudgeArgs {
         let report = runtime.block_on(self.judge());
         runtime.shutdown_background();
         let report = report?;
-        let text = if self.json { serde_json::to_string(&report).into_diagnostic()? + "\n" } else { report.text() };
+        let text = if self.json { serde_json::to_string(&report).into_diagnostic()? + "\n" } else { fit(report.text()) };
         super::params::print(&text)?;
         Ok(match report.outcome() {
             Outcome::Passed => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! `templar leaderboard`: all miners as a validator ranks them, the own position, and what separates it from the top.
 
 use super::watched::NodesArgs;
+use crate::fit::fit;
 use clap::Args;
 use miette::{IntoDiagnostic, miette};
 use std::fmt::Write as _;
@@ -45,7 +46,7 @@ impl LeaderboardArgs {
         {
             return Err(miette!("uid {uid} is not among the {} miners that {} judges", board.rows.len(), board.validator));
         }
-        let text = if self.json { serde_json::to_string_pretty(&board).into_diagnostic()? + "\n" } else { text(&board) };
+        let text = if self.json { serde_json::to_string_pretty(&board).into_diagnostic()? + "\n" } else { fit(text(&board)) };
         super::params::print(&text)
     }
 }

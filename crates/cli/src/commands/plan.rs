@@ -3,6 +3,7 @@
 mod money;
 
 use crate::commands::engine::args::RecomputeArg;
+use crate::fit::fit;
 use clap::{Args, ValueEnum};
 use miette::{IntoDiagnostic, miette};
 use money::{Cost, MoneyFlags};
@@ -75,7 +76,8 @@ impl PlanArgs {
     /// # Errors
     /// An unknown preset or GPU, or settings that no run could have. A plan that does not work is no error; it says what to change.
     pub fn run(self) -> miette::Result<()> {
-        super::params::print(&self.text()?)
+        let text = self.text()?;
+        super::params::print(&if self.json { text } else { fit(text) })
     }
 
     fn text(&self) -> miette::Result<String> {

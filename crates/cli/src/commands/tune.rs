@@ -1,6 +1,7 @@
 //! `templar tune`: settings for this machine, from measurement.
 
 use super::engine::args::EngineFlags;
+use crate::fit::fit;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::Serialize;
@@ -110,7 +111,7 @@ impl TuneArgs {
         }
         let (protocol, free, engine) = (PROTOCOL, FREE, engine.line.clone());
         let report = Report { params: hparams.name.clone(), engine, measured, failed, room, proposal, exploration, protocol, free };
-        let text = if self.json { serde_json::to_string(&report).into_diagnostic()? + "\n" } else { report.text() };
+        let text = if self.json { serde_json::to_string(&report).into_diagnostic()? + "\n" } else { fit(report.text()) };
         super::params::print(&text)
     }
 

@@ -1,6 +1,7 @@
 //! `templar upgrade --check`: what has changed in the network and among the releases, and whether this binary still fits.
 
 use super::validators::{ValidatorFlags, Validators};
+use crate::fit::fit;
 use clap::Args;
 use futures::StreamExt as _;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -64,7 +65,7 @@ impl UpgradeArgs {
         let report = runtime.block_on(self.look());
         runtime.shutdown_background();
         let report = report?;
-        let text = if self.json { serde_json::to_string(&report).into_diagnostic()? + "\n" } else { report.text() };
+        let text = if self.json { serde_json::to_string(&report).into_diagnostic()? + "\n" } else { fit(report.text()) };
         super::params::print(&text)?;
         Ok(if report.findings.iter().any(|finding| finding.urgency > Urgency::Note) {
             ExitCode::from(SOMETHING)

@@ -3,6 +3,7 @@
 use super::evidence::{EvidenceArgs, LocalStore, bucket};
 use super::explain::missing;
 use super::measuring::MeasuringFlags;
+use crate::fit::fit;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr};
 use std::path::Path;
@@ -59,7 +60,7 @@ impl VerifyArgs {
         if self.json {
             println!("{}", serde_json::to_string(&report).into_diagnostic()?);
         } else {
-            print!("{}", report.text());
+            print!("{}", fit(report.text()));
         }
         Ok(match report.outcome() {
             Outcome::Agrees => ExitCode::SUCCESS,

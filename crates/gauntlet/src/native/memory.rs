@@ -71,8 +71,12 @@ pub(crate) fn recall<'a>(rules: &NativeRules, histories: &[&'a [WindowScore]]) -
     }
     let mut reach = evaluations;
     while reach < longest.min(evaluations_max(rules)) {
+        let undecided = undecided(rules, &counted);
+        if undecided.is_empty() {
+            break;
+        }
         reach = doubled(rules, reach);
-        for miner in undecided(rules, &counted) {
+        for miner in undecided {
             let longer = newest(histories[miner], reach);
             if !is_clear(&falls[miner]) && !is_clear(&clearest_fall(&beside_the_typical(longer), typical)) {
                 counted[miner] = longer;

@@ -138,6 +138,11 @@ pub fn miners_of(validators: &[&NodeRecord]) -> Vec<NodeRecord> {
     uids.into_iter().filter(|uid| !known.contains(uid)).map(record).collect()
 }
 
+/// All of `found` for people; nodes that were stopped together are told of once.
+pub fn texts(found: &[Diagnosis]) -> String {
+    text::all(found)
+}
+
 impl Diagnosis {
     /// For people: the verdict, its evidence, what to do; then what else was found.
     pub fn text(&self) -> String {
