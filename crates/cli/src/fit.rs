@@ -1,7 +1,7 @@
 //! Text for people, fitted to the terminal: a long line is broken at spaces and goes on below the column in which its text began.
 //!
 //! Only for eyes: where standard output is no terminal, a fact stays one line, as `grep` and agents want it. What stands in backticks is never broken, nor is a line
-//! that names the next command, so that it can be copied.
+//! that names the next command, so that it can be copied; nor a row of a table, which is there to be compared.
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
@@ -9,6 +9,8 @@ use textwrap::{Options, WordSeparator, WordSplitter, core::Word};
 
 /// Narrower than this, nothing is broken: columns would be left that no word fits.
 const WIDTH_MIN: usize = 40;
+/// Gaps of two or more spaces within a line from which on it is a row of a table; a verdict, a name and a sentence have two.
+const TABLE_GAPS: usize = 3;
 /// How lines begin that are there to be copied.
 const COPIED: [&str; 2] = ["next:", "$ "];
 
@@ -24,10 +26,11 @@ pub fn fit(text: String) -> String {
 fn wrapped(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for line in text.lines() {
-        if COPIED.iter().any(|begin| line.trim_start().starts_with(begin)) {
+        let columns = columns(line);
+        if columns.len() > TABLE_GAPS || COPIED.iter().any(|begin| line.trim_start().starts_with(begin)) {
             out += line;
         } else {
-            let below = " ".repeat(column(line, width / 2));
+            let below = " ".repeat(columns.into_iter().rfind(|column| *column < width / 2).unwrap_or(0));
             let options = Options::new(width)
                 .subsequent_indent(&below)
                 .break_words(false)
@@ -40,18 +43,18 @@ fn wrapped(text: &str, width: usize) -> String {
     out
 }
 
-/// The column in which the text of a line begins: after the last gap of two or more spaces before `most`, else after its indent.
-fn column(line: &str, most: usize) -> usize {
-    let (mut column, mut gap) = (0, 0);
-    let mut begun = 0;
-    for (place, letter) in line.chars().enumerate().take_while(|(place, _)| *place < most) {
+/// Where the columns of a line begin: its first letter, and each that follows two or more spaces.
+fn columns(line: &str) -> Vec<usize> {
+    let mut gap = usize::MAX;
+    let mut begun = Vec::new();
+    for (place, letter) in line.chars().enumerate() {
         if letter == ' ' {
-            gap += 1;
+            gap = gap.saturating_add(1);
         } else {
-            if gap >= 2 && place == column + gap {
-                begun = place;
+            if gap >= 2 {
+                begun.push(place);
             }
-            (column, gap) = (place + 1, 0);
+            gap = 0;
         }
     }
     begun
@@ -94,9 +97,15 @@ mod tests {
 
     #[test]
     fn columns_are_found() {
-        assert_eq!(column("FAIL  chain.port               it is refused", 60), 31);
-        assert_eq!(column("    an indented sentence", 40), 4);
-        assert_eq!(column("a sentence", 40), 0);
+        assert_eq!(columns("FAIL  chain.port               it is refused"), [0, 6, 31]);
+        assert_eq!(columns("    an indented sentence"), [4]);
+        assert_eq!(columns("a sentence"), [0]);
+    }
+
+    #[test]
+    fn a_row_of_a_table_stays_whole() {
+        let row = "rank   uid    weight  quality  credit   work standing      score    uptime tokens/s\n";
+        assert_eq!(wrapped(row, 60), row);
     }
 
     #[test]
