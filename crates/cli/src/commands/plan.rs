@@ -20,7 +20,7 @@ const LOSS: Loss = Loss::Chunked { f32_bytes: 512 << 20 };
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// A preset or a JSON file of hyper-parameters (see `templar params show`).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "params", value_name = "NAME|FILE")]
     model: String,
     /// The kind of GPU: h200, h100, a100, rtx4090, or cpu.
     #[arg(long, value_name = "NAME")]

@@ -28,7 +28,7 @@ use templar_tensor::Executor;
 #[derive(Debug, Args)]
 pub struct TuneArgs {
     /// The run's hyper-parameters: a preset or a file.
-    #[arg(long, value_name = "NAME|FILE")]
+    #[arg(long, visible_alias = "model", value_name = "NAME|FILE")]
     params: String,
     /// Inner steps that are measured for each setting, after one that compiles.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
