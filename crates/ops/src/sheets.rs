@@ -40,6 +40,14 @@ pub enum SheetsError {
         /// What the system says.
         source: io::Error,
     },
+    /// There are sheets, all of another form.
+    #[error("none of the {count} score sheets in {} can be read; another version of templar may have written them", path.display())]
+    OtherVersion {
+        /// How many.
+        count: usize,
+        /// The journal.
+        path: PathBuf,
+    },
     /// No window was scored yet.
     #[error("no window has been scored yet")]
     Nothing,
@@ -110,7 +118,9 @@ pub fn from_dir(dir: &Path, window: Option<Window>) -> Result<Sheets, SheetsErro
     for dir in validator_dirs(dir) {
         match from_journal(&dir, window) {
             Ok(sheets) => return Ok(sheets),
-            Err(error @ (SheetsError::Nothing | SheetsError::NoWindow { .. })) => missing = missing.or(Some(error)),
+            Err(error @ (SheetsError::Nothing | SheetsError::OtherVersion { .. } | SheetsError::NoWindow { .. })) => {
+                missing = missing.or(Some(error))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -119,7 +129,7 @@ pub fn from_dir(dir: &Path, window: Option<Window>) -> Result<Sheets, SheetsErro
 
 fn from_journal(dir: &Path, window: Option<Window>) -> Result<Sheets, SheetsError> {
     let path = dir.join(JOURNAL_FILE);
-    let (mut kept, mut first, mut last) = (VecDeque::new(), None, None);
+    let (mut kept, mut first, mut last, mut unread) = (VecDeque::new(), None, None, 0);
     for file in [path.with_extension("1.jsonl"), path.clone()] {
         let failed = |source| SheetsError::Io { path: file.clone(), source };
         let reader = match File::open(&file) {
@@ -127,7 +137,7 @@ fn from_journal(dir: &Path, window: Option<Window>) -> Result<Sheets, SheetsErro
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(failed(error)),
         };
-        each_sheet(reader, |sheet: ScoreSheet| {
+        unread += each_sheet(reader, |sheet: ScoreSheet| {
             first = first.or(Some(sheet.window()));
             last = Some(sheet.window());
             if window.is_none_or(|window| sheet.window() <= window) {
@@ -141,29 +151,31 @@ fn from_journal(dir: &Path, window: Option<Window>) -> Result<Sheets, SheetsErro
         .map_err(failed)?;
     }
     match (kept.back().map(ScoreSheet::window), window) {
+        (None, _) if last.is_none() && unread > 0 => Err(SheetsError::OtherVersion { count: unread, path }),
         (None, None) => Err(SheetsError::Nothing),
         (found, Some(window)) if found != Some(window) => Err(SheetsError::NoWindow { window, first, last }),
         _ => Ok(Sheets { sheets: kept.into(), signer: None, place: path.display().to_string() }),
     }
 }
 
-/// Gives every sheet in a journal to `take`; lines that are none, or longer than any sheet, are passed over.
-fn each_sheet(mut reader: impl BufRead, mut take: impl FnMut(ScoreSheet)) -> io::Result<()> {
+/// Gives every sheet in a journal to `take`; lines that are none, or longer than any sheet, are passed over. Says how many sheets could not be read.
+fn each_sheet(mut reader: impl BufRead, mut take: impl FnMut(ScoreSheet)) -> io::Result<usize> {
     const MARK: &[u8] = br#""event":"scored""#;
     const LINE_BYTES_MAX: u64 = SHEET_BYTES_MAX + 1024;
-    let mut line = Vec::new();
+    let (mut line, mut unread) = (Vec::new(), 0);
     loop {
         line.clear();
         if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+            return Ok(unread);
         }
         // The event stands at the beginning, so that other lines need not be parsed.
         let head = &line[..line.len().min(128)];
         if !head.windows(MARK.len()).any(|part| part == MARK) {
             continue;
         }
-        if let Ok(Line { entry: Entry::Scored(scored), .. }) = serde_json::from_slice(&line) {
-            take(scored.sheet);
+        match serde_json::from_slice(&line) {
+            Ok(Line { entry: Entry::Scored(scored), .. }) => take(scored.sheet),
+            _ => unread += 1,
         }
     }
 }
@@ -241,4 +253,23 @@ pub async fn read_run(bucket: &Bucket) -> Result<signed::Opened<RunDescriptor>, 
     let read = read_signed::<RunDescriptor>(bucket, names::RUN).await?;
     let why = "there is none, so this is no validator's bucket".to_owned();
     read.ok_or(SheetsError::Untrue { what: names::RUN.to_owned(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sheets_of_another_form_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = dir.path().join("nodes").join("validator-0");
+        std::fs::create_dir_all(&node).unwrap();
+        let line = r#"{"v":1,"t_ms":0,"event":"scored","window":3,"published":null,"sheet":{"of":"another version"}}"#;
+        std::fs::write(node.join(JOURNAL_FILE), format!("{line}\n{line}\n")).unwrap();
+        for window in [None, Some(Window(3))] {
+            assert!(matches!(from_dir(&node, window), Err(SheetsError::OtherVersion { count: 2, .. })));
+        }
+        std::fs::write(node.join(JOURNAL_FILE), "").unwrap();
+        assert!(matches!(from_dir(&node, None), Err(SheetsError::Nothing)));
+    }
 }

@@ -56,6 +56,7 @@ pub fn missing(error: &SheetsError) -> miette::Report {
         SheetsError::NoJournal { .. } => {
             "run `templar localnet` first, name its directory with --dir, or a validator's bucket with --validator"
         }
+        SheetsError::OtherVersion { .. } => "read them with the version that wrote them; windows from now on are this version's",
         SheetsError::Nothing => "wait for the end of the first window with a miner",
         SheetsError::NoWindow { .. } => "name a window that was scored with --window, or leave it out for the newest",
         SheetsError::Io { .. } => "check that this user may read it",

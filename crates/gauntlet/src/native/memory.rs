@@ -65,8 +65,8 @@ pub(crate) fn recall<'a>(rules: &NativeRules, histories: &[&'a [WindowScore]]) -
     }
     let typical = typical_deviation(&counted);
     let falls: Vec<Option<Fall>> = counted.iter().map(|scores| clearest_fall(&beside_the_typical(scores), typical)).collect();
-    let is_clear = |fall: &Option<Fall>| fall.is_some_and(|fall| fall.sigmas >= rules.change_sigmas);
-    for (scores, fall) in counted.iter_mut().zip(&falls).filter(|(_, fall)| is_clear(fall)) {
+    let has_fallen = |fall: &Option<Fall>| fall.is_some_and(|fall| fall.sigmas >= rules.change_sigmas);
+    for (scores, fall) in counted.iter_mut().zip(&falls).filter(|(_, fall)| has_fallen(fall)) {
         *scores = newest(scores, fall.map_or(0, |fall| fall.since));
     }
     let mut reach = evaluations;
@@ -78,7 +78,7 @@ pub(crate) fn recall<'a>(rules: &NativeRules, histories: &[&'a [WindowScore]]) -
         reach = doubled(rules, reach);
         for miner in undecided {
             let longer = newest(histories[miner], reach);
-            if !is_clear(&falls[miner]) && !is_clear(&clearest_fall(&beside_the_typical(longer), typical)) {
+            if !has_fallen(&falls[miner]) && !has_fallen(&clearest_fall(&beside_the_typical(longer), typical)) {
                 counted[miner] = longer;
             }
         }
