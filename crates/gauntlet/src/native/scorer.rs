@@ -393,9 +393,11 @@ fn harm_check(rules: &NativeRules, score: &GradientScore) -> Option<Check> {
 /// The check that a miner's newest evaluations are no worse than those before, beside the others'.
 fn steady_check(rules: &NativeRules, fall: &Fall) -> Check {
     let (observed, required) = (fall.sigmas, rules.change_sigmas);
+    let turn = if observed < 0.0 { "better" } else { "worse" };
     let reason = format!(
-        "its newest {} evaluations are, beside the others', {observed:.1} standard errors worse than those before; from {required} on only they count",
-        fall.since
+        "its newest {} evaluations are, beside the others', {:.1} standard errors {turn} than those before; from {required} worse on only they count",
+        fall.since,
+        observed.abs()
     );
     Check { name: "steady".into(), observed, required, passed: observed < required, reason }
 }
