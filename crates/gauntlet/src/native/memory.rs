@@ -162,18 +162,8 @@ fn clearest_fall(relative: &[f64], typical: Option<f64>) -> Option<Fall> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::GradientScore;
+    use crate::native::quality::tests::history;
     use crate::test_noise::Noise;
-    use templar_protocol::Window;
-
-    /// One miner's scores beside a typical one of 1 in each window.
-    fn history(scores: &[f64]) -> Vec<WindowScore> {
-        let entry = |(window, value): (usize, &f64)| {
-            let score = GradientScore { value: *value, standard_error: 0.0, sequences: 8 };
-            WindowScore { window: Window(window as u64), score, level: 1.0, typical: 1.0 }
-        };
-        scores.iter().enumerate().map(entry).collect()
-    }
 
     fn fall(scores: &[f64]) -> Option<Fall> {
         clearest_fall(&beside_the_typical(&history(scores)), Some(0.2))

@@ -206,10 +206,11 @@ fn by_chance(freedom: usize, sigmas: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn history(scores: &[f64]) -> Vec<WindowScore> {
+    /// One miner's scores, beside a typical one of 1 in each window.
+    pub fn history(scores: &[f64]) -> Vec<WindowScore> {
         let entry = |(window, value): (usize, &f64)| {
             let score = GradientScore { value: *value, standard_error: 0.0, sequences: 8 };
             WindowScore { window: Window(window as u64), score, level: 1.0, typical: 1.0 }
