@@ -14,7 +14,7 @@ use templar_protocol::{BlockNumber, Digest, GlobalStep, Uid, Window};
 /// The largest sheet that is read, in bytes: 256 members with their sentences, 20 of them with the losses of some hundred sequences, and every pair of
 /// 256 objects.
 pub const SHEET_BYTES_MAX: u64 = 24 << 20;
-/// The largest state that is read, in bytes: 4096 miners with 64 scores each.
+/// The largest state that is read, in bytes: 4096 miners with 80 scores each.
 pub const STATE_BYTES_MAX: u64 = 64 << 20;
 /// Most disputes that a sheet lists.
 pub const DISPUTES_MAX: usize = 1024;

@@ -17,6 +17,8 @@ use super::rules::NativeRules;
 const DEVIATION_MIN: f64 = 0.05;
 /// Newest evaluations that are needed to speak of a fall: single evaluations have heavy tails, and one bad one is a bad day.
 const SINCE_MIN: usize = 2;
+/// Newest evaluations among which a fall is looked for: more than the shipped rules remember, and a bound on the work that somebody else's rules cause.
+const SINCE_MAX: usize = 128;
 /// Evaluations before a fall that are needed to speak of one.
 const BEFORE_MIN: usize = 3;
 
@@ -149,7 +151,7 @@ fn deviation(values: &[f64]) -> f64 {
 
 /// The clearest fall in `relative`, where one evaluation of a typical helping miner has the deviation `typical`.
 fn clearest_fall(relative: &[f64], typical: Option<f64>) -> Option<Fall> {
-    let most = relative.len().checked_sub(BEFORE_MIN)?;
+    let most = relative.len().checked_sub(BEFORE_MIN)?.min(SINCE_MAX);
     let falls = (SINCE_MIN..=most).map(|since| {
         let (before, after) = relative.split_at(relative.len() - since);
         let one = deviation(before).max(typical.unwrap_or(0.0)).max(DEVIATION_MIN);
