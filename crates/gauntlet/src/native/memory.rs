@@ -59,7 +59,7 @@ fn doubled(rules: &NativeRules, evaluations: usize) -> usize {
 /// Recalls what counts of `histories`, each oldest first.
 pub(crate) fn recall<'a>(rules: &NativeRules, histories: &[&'a [WindowScore]]) -> Memory<'a> {
     let longest = histories.iter().map(|scores| scores.len()).max().unwrap_or(0);
-    let mut evaluations = rules.score_evaluations;
+    let mut evaluations = rules.score_evaluations.max(1);
     let mut counted = all_newest(histories, evaluations);
     while evaluations < longest.min(evaluations_max(rules)) && !is_clear(rules, &counted) {
         evaluations = doubled(rules, evaluations);
